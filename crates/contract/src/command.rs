@@ -1,0 +1,315 @@
+//! Commands: what agents' tools, operators and channels ask of the router, by request and reply.
+//!
+//! A command has a client-made `id`. Sent again with the same id it is answered again, not done
+//! again. The answer to a command that changes something comes after the journal holds the change.
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::codec::open_enum;
+use crate::envelope::{MessageRef, Part};
+use crate::event::Presence;
+use crate::feed::Since;
+use crate::id::{AgentId, ConversationId, CustomerId, MessageId, OfferId, QueueId};
+use crate::journal::Position;
+use crate::policy::Policy;
+use crate::time::Timestamp;
+
+/// Longest id that a client may give a command, in bytes.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// What an agent's tool asks for. On the wire, the verb is the end of the subject and the payload is
+/// `{"id": …, "args": {…}}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "verb", content = "args")]
+pub enum AgentCommand {
+    /// Says whether the agent takes offers.
+    #[serde(rename = "presence.set")]
+    PresenceSet {
+        /// To what.
+        presence: Presence,
+        /// A reason code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<SmolStr>,
+    },
+    /// Takes an offer.
+    #[serde(rename = "offer.accept")]
+    OfferAccept {
+        /// Which.
+        offer: OfferId,
+    },
+    /// Refuses an offer.
+    #[serde(rename = "offer.decline")]
+    OfferDecline {
+        /// Which.
+        offer: OfferId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<SmolStr>,
+    },
+    /// Answers the customer.
+    #[serde(rename = "message.send")]
+    MessageSend {
+        /// In which conversation; the agent must hold it.
+        conversation: ConversationId,
+        /// What.
+        content: Vec<Part>,
+        /// The message that it answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<MessageRef>,
+    },
+    /// Writes something down that the customer does not see.
+    #[serde(rename = "note.add")]
+    NoteAdd {
+        /// In which conversation.
+        conversation: ConversationId,
+        /// What.
+        text: String,
+    },
+    /// Hands the conversation over, to a queue or to one agent.
+    #[serde(rename = "conversation.transfer")]
+    ConversationTransfer {
+        /// Which.
+        conversation: ConversationId,
+        /// To which queue; absent: the one it came from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to_queue: Option<QueueId>,
+        /// To which agent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to_agent: Option<AgentId>,
+        /// What the next one should know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Waits for the customer or a time.
+    #[serde(rename = "conversation.park")]
+    ConversationPark {
+        /// Which.
+        conversation: ConversationId,
+        /// Until when; absent: until the customer writes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// What for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<SmolStr>,
+    },
+    /// Goes on with a parked conversation.
+    #[serde(rename = "conversation.resume")]
+    ConversationResume {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Ends the talk; wrap-up follows where the policy has one.
+    #[serde(rename = "conversation.close")]
+    ConversationClose {
+        /// Which.
+        conversation: ConversationId,
+        /// The outcome code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disposition: Option<SmolStr>,
+    },
+    /// Ends the after-interaction work.
+    #[serde(rename = "wrap_up.complete")]
+    WrapUpComplete {
+        /// Which.
+        conversation: ConversationId,
+        /// The outcome code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disposition: Option<SmolStr>,
+    },
+}
+
+/// What an agent's tool asks without changing anything. Answered outside the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "verb", content = "args")]
+pub enum AgentQuery {
+    /// What happened on the feed since a sequence, or everything the agent holds.
+    #[serde(rename = "feed.sync")]
+    FeedSync {
+        /// Where the tool was; absent: it knows nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Since>,
+    },
+    /// A sign of life: everything up to `seq` has arrived.
+    #[serde(rename = "feed.ack")]
+    FeedAck {
+        /// Up to which sequence.
+        seq: u64,
+    },
+    /// The messages of a customer, over all channels.
+    #[serde(rename = "conversation.history")]
+    ConversationHistory {
+        /// A conversation that the agent holds or is offered.
+        conversation: ConversationId,
+        /// At most so many of the newest; 100 at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+}
+
+/// What an operator's tool asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "verb", content = "args")]
+pub enum AdminCommand {
+    /// Puts a policy into force.
+    #[serde(rename = "policy.apply")]
+    PolicyApply {
+        /// Which.
+        policy: Box<Policy>,
+    },
+    /// Counts: conversations by state, agents by presence, queues, lag.
+    #[serde(rename = "status.show")]
+    StatusShow {},
+    /// The open conversations.
+    #[serde(rename = "conversation.list")]
+    ConversationList {
+        /// At most so many; 1,000 at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+    /// One conversation, open or closed, with its facts.
+    #[serde(rename = "conversation.show")]
+    ConversationShow {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Who would be considered for a waiting conversation now, and who was for its offers.
+    #[serde(rename = "conversation.explain")]
+    ConversationExplain {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// One customer with identities and conversations.
+    #[serde(rename = "customer.show")]
+    CustomerShow {
+        /// Which.
+        customer: CustomerId,
+    },
+    /// The roster with presence and load.
+    #[serde(rename = "agent.list")]
+    AgentList {},
+}
+
+/// What a channel adapter asks for, for one of its accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "verb", content = "args")]
+pub enum ChannelQuery {
+    /// The messages of one thread of the account, both ways.
+    #[serde(rename = "thread.history")]
+    ThreadHistory {
+        /// The thread's key.
+        thread: SmolStr,
+        /// Only after this `thread_seq`.
+        #[serde(default)]
+        after: u64,
+        /// At most so many, the newest; 200 at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+}
+
+/// The payload of a command: the client's id, and the arguments of the verb in the subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Request<A> {
+    /// The client's id: unique per sender for a day. Queries may leave it empty.
+    #[serde(default)]
+    pub id: SmolStr,
+    /// The arguments.
+    pub args: A,
+}
+
+open_enum! {
+    /// Why a command was refused.
+    RefusalKind {
+        /// The command is malformed or its arguments make no sense.
+        Invalid = "invalid",
+        /// There is no such thing.
+        NotFound = "not_found",
+        /// The thing is no longer what the sender believes: an offer that ended, a conversation of another agent.
+        Gone = "gone",
+        /// The state does not allow it now.
+        Conflict = "conflict",
+        /// The sender may not do this.
+        Forbidden = "forbidden",
+        /// Over a size limit.
+        TooLarge = "too_large",
+        /// Not now; try again with the same id.
+        Unavailable = "unavailable",
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Refusal {
+    /// Why, for a program.
+    pub kind: RefusalKind,
+    /// Why, for a person.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+/// What a command brought about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Done {
+    /// The conversation concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationId>,
+    /// The message that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageId>,
+    /// Its number in its thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_seq: Option<u64>,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Reply<T> {
+    /// The id of the command.
+    #[serde(default)]
+    pub id: SmolStr,
+    /// Whether it was done.
+    pub ok: bool,
+    /// The answer, when it was.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub result: Option<T>,
+    /// The reason, when it was not.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// Where the journal holds it; absent for queries and repeats.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+}
+
+impl<T> Reply<T> {
+    /// The answer to a command that was done.
+    pub fn done(id: SmolStr, result: T) -> Self {
+        Self { id, ok: true, result: Some(result), refusal: None, position: None }
+    }
+
+    /// The answer to a command that was refused.
+    pub fn refused(id: SmolStr, refusal: Refusal) -> Self {
+        Self { id, ok: false, result: None, refusal: Some(refusal), position: None }
+    }
+}

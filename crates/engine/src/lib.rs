@@ -1,1 +1,36 @@
-//! stub
+//! The routing engine: what happens to a conversation, and which agent it goes to.
+//!
+//! One [`State`] is one tenant. Inputs go in with the time at which they happen, facts come out; each
+//! fact is evolved into the state the moment it is decided, and nothing but [`State::evolve`] changes
+//! the state, so that replaying the facts gives the same state, byte for byte.
+//!
+//! What is absent on purpose: async, I/O, clocks, chance, errors (a command that cannot be done is a
+//! [`Refusal`](contract::command::Refusal), a value), and any order that depends on a hash.
+//!
+//! `README.md` beside this crate states the assignment problem before the code solves it.
+
+mod agent;
+mod command;
+mod conversation;
+mod evolve;
+mod explain;
+mod inbound;
+mod index;
+pub mod invariant;
+mod liveness;
+mod matching;
+mod policy;
+mod receipt;
+mod seen;
+mod state;
+mod timer;
+mod view;
+
+pub use agent::Agent;
+pub use command::{Answer, CommandInput};
+pub use conversation::{Conversation, Offer, Phase, ThreadKey, ThreadState};
+pub use explain::Explanation;
+pub use liveness::Liveness;
+pub use state::{Emitted, Reach, State, Step};
+pub use timer::Timer;
+pub use view::{AgentView, Counts};

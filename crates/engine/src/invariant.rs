@@ -1,0 +1,278 @@
+//! What must always hold, named once: the same predicates run in property tests, in the simulator, over
+//! whole journals, and sampled in the running router.
+
+use std::collections::BTreeMap;
+
+use contract::envelope::EnvelopeKind;
+use contract::{ConversationId, Event, OfferId};
+
+use crate::conversation::{Phase, ThreadKey};
+use crate::state::{Emitted, State};
+
+/// The invariants, by the numbers of the design.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// R1: a conversation is in exactly one state, with at most one queue or holder.
+    OnePlace,
+    /// R2: an agent's load never exceeds its capacity, save where the policy lowered it.
+    WithinCapacity,
+    /// R3: no offer without the required skills.
+    Skilled,
+    /// R4: when quiet, no waiting conversation has an eligible agent with room.
+    NoneOverlooked,
+    /// R5: at most one live offer per conversation.
+    OneOffer,
+    /// R6: each offer ends exactly once.
+    OfferEndsOnce,
+    /// R7: a repeated input changes nothing.
+    RepeatsChangeNothing,
+    /// R8: equal priority and needs are served in order of arrival.
+    FirstComeFirstServed,
+    /// R9: the messages of a conversation reach the agent in the order of the journal.
+    MessagesInOrder,
+    /// R10: replaying the journal gives the live state.
+    ReplayEqualsLive,
+    /// R11: every accepted message is in exactly one conversation of exactly one customer.
+    OneHome,
+    /// R12: every decision can be explained.
+    Explained,
+}
+
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::OnePlace,
+        Self::WithinCapacity,
+        Self::Skilled,
+        Self::NoneOverlooked,
+        Self::OneOffer,
+        Self::OfferEndsOnce,
+        Self::RepeatsChangeNothing,
+        Self::FirstComeFirstServed,
+        Self::MessagesInOrder,
+        Self::ReplayEqualsLive,
+        Self::OneHome,
+        Self::Explained,
+    ];
+
+    /// Its name in metrics and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OnePlace => "r1_one_place",
+            Self::WithinCapacity => "r2_within_capacity",
+            Self::Skilled => "r3_skilled",
+            Self::NoneOverlooked => "r4_none_overlooked",
+            Self::OneOffer => "r5_one_offer",
+            Self::OfferEndsOnce => "r6_offer_ends_once",
+            Self::RepeatsChangeNothing => "r7_repeats_change_nothing",
+            Self::FirstComeFirstServed => "r8_first_come_first_served",
+            Self::MessagesInOrder => "r9_messages_in_order",
+            Self::ReplayEqualsLive => "r10_replay_equals_live",
+            Self::OneHome => "r11_one_home",
+            Self::Explained => "r12_explained",
+        }
+    }
+}
+
+/// An invariant that does not hold, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// Where, for a person.
+    pub detail: String,
+}
+
+fn violated(invariant: Invariant, detail: String) -> Violation {
+    Violation { invariant, detail }
+}
+
+impl State {
+    /// Checks what can be seen of a quiet state: R1 to R5.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        self.check_places(&mut found);
+        self.check_agents(&mut found);
+        self.check_offers(&mut found);
+        if let Some((conversation, agent)) = self.overlooked() {
+            found.push(violated(Invariant::NoneOverlooked, format!("{conversation} waits and {agent} could take it")));
+        }
+        found
+    }
+
+    fn check_places(&self, found: &mut Vec<Violation>) {
+        for (id, conversation) in &self.conversations {
+            let queued = conversation.queue.as_ref().is_some_and(|queue| {
+                let classes = self.index.waiting.get(queue);
+                classes.is_some_and(|classes| classes.values().flatten().any(|item| item.conversation == *id))
+            });
+            let waiting = matches!(conversation.phase, Phase::Waiting { .. }) && conversation.queue.is_some();
+            if queued != waiting {
+                found.push(violated(
+                    Invariant::OnePlace,
+                    format!("{id} is {} and queued: {queued}", conversation.phase.name()),
+                ));
+            }
+            let holders = self.agents.iter().filter(|(_, agent)| agent.holds.contains(id)).count();
+            if holders != usize::from(conversation.phase.holder().is_some()) {
+                found.push(violated(Invariant::OnePlace, format!("{id} is held by {holders} agents")));
+            }
+        }
+    }
+
+    fn check_agents(&self, found: &mut Vec<Violation>) {
+        let mut loads: BTreeMap<_, u32> = BTreeMap::new();
+        for conversation in self.conversations.values().filter(|conversation| conversation.phase.takes_capacity()) {
+            if let Some(agent) = conversation.phase.agent() {
+                *loads.entry(agent).or_default() += conversation.weight;
+            }
+        }
+        for (id, agent) in &self.agents {
+            let load = loads.get(id).copied().unwrap_or(0);
+            let capacity = self.policy.agents.get(id).map_or(0, |spec| spec.capacity);
+            if agent.load != load || load > capacity.saturating_add(agent.excess) {
+                let detail =
+                    format!("{id} holds {load}, counts {}, may hold {capacity} + {}", agent.load, agent.excess);
+                found.push(violated(Invariant::WithinCapacity, detail));
+            }
+        }
+    }
+
+    fn check_offers(&self, found: &mut Vec<Violation>) {
+        let mut offered: BTreeMap<ConversationId, OfferId> = BTreeMap::new();
+        for (id, offer) in &self.offers {
+            let standing_agent = &offer.agent;
+            if offered.insert(offer.conversation, *id).is_some() {
+                found.push(violated(Invariant::OneOffer, format!("{} has two offers", offer.conversation)));
+            }
+            let phase = self.conversations.get(&offer.conversation).map(|conversation| &conversation.phase);
+            if !matches!(phase, Some(Phase::Offered { offer, agent }) if offer == id && agent == standing_agent) {
+                found.push(violated(
+                    Invariant::OneOffer,
+                    format!("{id} stands, but {} is not offered by it", offer.conversation),
+                ));
+            }
+            let skilled = self.conversations.get(&offer.conversation).zip(self.policy.agents.get(&offer.agent));
+            if skilled.is_some_and(|(conversation, spec)| {
+                crate::matching::missing_skill(&conversation.requirement, &spec.skills).is_some()
+            }) {
+                found.push(violated(Invariant::Skilled, format!("{id} went to {} without the skills", offer.agent)));
+            }
+        }
+        let standing = self.conversations.values().filter(|c| matches!(c.phase, Phase::Offered { .. })).count();
+        if standing != self.offers.len() {
+            found.push(violated(
+                Invariant::OneOffer,
+                format!("{standing} are offered, {} offers stand", self.offers.len()),
+            ));
+        }
+    }
+
+    /// The state as bytes that are equal for equal states: the ground of R10.
+    #[must_use]
+    pub fn fingerprint(&self) -> Vec<u8> {
+        contract::Encoding::MsgPack.encode(self).unwrap_or_default()
+    }
+}
+
+/// Checks what can only be seen over the facts in their order: R6, R8, R9, R11, R12.
+#[derive(Debug, Default)]
+pub struct Auditor {
+    offers: BTreeMap<OfferId, bool>,
+    /// The newest sequence seen on each feed.
+    feeds: BTreeMap<contract::AgentId, u64>,
+    threads: BTreeMap<ThreadKey, u64>,
+    homes: BTreeMap<ConversationId, contract::CustomerId>,
+    inputs: std::collections::BTreeSet<u128>,
+    found: Vec<Violation>,
+}
+
+impl Auditor {
+    /// Looks at one fact, in journal order, after `state` evolved it.
+    pub fn observe(&mut self, state: &State, emitted: &Emitted) {
+        for (agent, seq) in &emitted.reach.feeds {
+            let last = self.feeds.insert(agent.clone(), *seq);
+            if last.is_some_and(|last| *seq != last + 1) {
+                self.fail(Invariant::MessagesInOrder, format!("feed of {agent} goes from {last:?} to {seq}"));
+            }
+        }
+        match &*emitted.event {
+            Event::OfferCreated { offer, agent, decision, conversation, .. } => {
+                if self.offers.insert(*offer, false).is_some() {
+                    self.fail(Invariant::OfferEndsOnce, format!("{offer} was made twice"));
+                }
+                if decision.eligible.first().map(|candidate| &candidate.agent) != Some(agent)
+                    || decision.tie_break.is_empty()
+                {
+                    self.fail(Invariant::Explained, format!("{offer} does not say why it went to {agent}"));
+                }
+                self.check_order(state, *conversation, agent);
+            }
+            Event::OfferAccepted { offer, .. }
+            | Event::OfferDeclined { offer, .. }
+            | Event::OfferExpired { offer, .. }
+            | Event::OfferRescinded { offer, .. } => {
+                if self.offers.insert(*offer, true) != Some(false) {
+                    self.fail(Invariant::OfferEndsOnce, format!("{offer} ended twice, or was never made"));
+                }
+            }
+            Event::ConversationOpened { conversation, customer, .. } => {
+                if self.homes.insert(*conversation, *customer).is_some() {
+                    self.fail(Invariant::OneHome, format!("{conversation} was opened twice"));
+                }
+            }
+            Event::MessageReceived { conversation, thread_seq, envelope, .. } => {
+                if envelope.kind == EnvelopeKind::Message && !self.inputs.insert(envelope.fingerprint()) {
+                    self.fail(Invariant::RepeatsChangeNothing, format!("{conversation} took a message in twice"));
+                }
+                if emitted.reach.customer.is_none() || emitted.reach.customer != self.homes.get(conversation).copied() {
+                    self.fail(Invariant::OneHome, format!("a message of {conversation} has no customer, or another's"));
+                }
+                self.check_thread(ThreadKey::new(&envelope.account, &envelope.thread.key), *thread_seq);
+            }
+            Event::MessageSent { thread, thread_seq, .. } => {
+                self.check_thread(ThreadKey::new(&thread.account, &thread.thread.key), *thread_seq);
+            }
+            _ => {}
+        }
+    }
+
+    /// R8: nobody who asks the same of an agent, came earlier and is as urgent still waits for that agent.
+    fn check_order(&mut self, state: &State, offered: ConversationId, agent: &contract::AgentId) {
+        let Some(served) = state.conversations.get(&offered) else { return };
+        if served.direct.as_ref() == Some(agent) {
+            return;
+        }
+        let Some(queue) = &served.queue else { return };
+        let class = crate::index::Class::of(served);
+        let key = crate::index::ItemKey::of(offered, served);
+        let items = state.index.waiting.get(queue).and_then(|classes| classes.get(&class));
+        let passed = items.into_iter().flatten().find(|item| {
+            **item < key
+                && state.conversations.get(&item.conversation).is_some_and(|waiting| !waiting.asked.contains(agent))
+        });
+        if let Some(passed) = passed {
+            let detail = format!("{offered} went to {agent} before {}", passed.conversation);
+            self.fail(Invariant::FirstComeFirstServed, detail);
+        }
+    }
+
+    fn check_thread(&mut self, key: ThreadKey, seq: u64) {
+        let last = self.threads.insert(key.clone(), seq);
+        if last.is_some_and(|last| seq != last + 1) {
+            self.fail(Invariant::MessagesInOrder, format!("thread {} goes from {last:?} to {seq}", key.key));
+        }
+    }
+
+    fn fail(&mut self, invariant: Invariant, detail: String) {
+        self.found.push(violated(invariant, detail));
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.found
+    }
+}

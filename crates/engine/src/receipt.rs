@@ -1,0 +1,74 @@
+//! What became of outbound messages. States merge by rank, never by arrival.
+
+use contract::envelope::{Receipt, ReceiptStatus};
+use contract::event::ThreadRef;
+use contract::{Envelope, Event, MessageId, SmolStr};
+
+use crate::conversation::{Outbound, ThreadKey};
+use crate::state::{State, Step};
+
+impl State {
+    /// A report of what became of messages that we sent.
+    pub(crate) fn receive_receipt(&mut self, step: &mut Step, envelope: Envelope) {
+        let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
+        let (Some(thread), Some(receipt)) = (self.threads.get(&key), &envelope.receipt) else {
+            return self.signal(step, None, envelope);
+        };
+        let concerned: Vec<&Outbound> = thread.outbound.iter().filter(|sent| names(receipt, sent)).collect();
+        if concerned.is_empty() {
+            let customer = thread.customer;
+            return self.signal(step, Some(customer), envelope);
+        }
+        let news = concerned.iter().filter(|sent| {
+            let known = sent.status.as_ref().map_or(0, ReceiptStatus::rank);
+            receipt.status.rank() > known || receipt.targets.iter().any(|id| !sent.external_ids.contains(id))
+        });
+        let (mut messages, mut conversation) = (Vec::new(), None);
+        for sent in news {
+            messages.push(sent.message);
+            conversation = Some(sent.conversation);
+        }
+        let Some(conversation) = conversation else { return };
+        let event = Event::MessageStatusChanged {
+            conversation,
+            thread: ThreadRef { account: thread.reference.account.clone(), thread: thread.reference.thread.clone() },
+            messages,
+            status: receipt.status.clone(),
+            external_ids: if receipt.command_id.is_some() { receipt.targets.clone() } else { Vec::new() },
+            code: receipt.code.clone(),
+            reason: receipt.reason.clone(),
+        };
+        self.emit(step, event);
+    }
+
+    pub(crate) fn evolve_status(
+        &mut self,
+        thread: &ThreadRef,
+        messages: &[MessageId],
+        status: &ReceiptStatus,
+        external_ids: &[SmolStr],
+    ) {
+        let key = ThreadKey::new(&thread.account, &thread.thread.key);
+        let Some(thread) = self.threads.get_mut(&key) else { return };
+        for sent in thread.outbound.iter_mut().filter(|sent| messages.contains(&sent.message)) {
+            if status.rank() > sent.status.as_ref().map_or(0, ReceiptStatus::rank) {
+                sent.status = Some(status.clone());
+            }
+            for id in external_ids {
+                if !sent.external_ids.contains(id) {
+                    sent.external_ids.push(id.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a receipt speaks of this message.
+fn names(receipt: &Receipt, sent: &Outbound) -> bool {
+    if let Some(command) = &receipt.command_id {
+        return command.rsplit('/').next().and_then(|id| id.parse().ok()) == Some(sent.message);
+    }
+    receipt.through_seq.is_some_and(|seq| sent.seq <= seq)
+        || receipt.watermark.is_some_and(|at| sent.at <= at)
+        || receipt.targets.iter().any(|id| sent.external_ids.contains(id))
+}

@@ -1,0 +1,212 @@
+//! The state of one tenant, and the step that an input makes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use contract::event::EventRecord;
+use contract::feed::ConversationView;
+use contract::journal::{Cause, Entry, Position};
+use contract::policy::Policy;
+use contract::{AgentId, ConversationId, CustomerId, Event, OfferId, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{Agent, Commands};
+use crate::conversation::{Conversation, Offer, ThreadKey, ThreadState};
+use crate::index::Index;
+use crate::seen::Seen;
+
+/// Everything that routing knows of one tenant.
+///
+/// What is serialised is the truth; the rest is derived from it, by [`State::reindex`] after a
+/// snapshot was read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The latest time that an input came with; time never goes back.
+    pub(crate) now: Timestamp,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy_version: u64,
+    pub(crate) last_conversation: u64,
+    pub(crate) last_offer: u64,
+    pub(crate) last_message: u64,
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
+    pub(crate) offers: BTreeMap<OfferId, Offer>,
+    pub(crate) threads: BTreeMap<ThreadKey, ThreadState>,
+    pub(crate) seen: Seen,
+    pub(crate) admin_commands: Commands,
+    #[serde(skip)]
+    pub(crate) index: Index,
+}
+
+/// What one input led to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// When.
+    pub at: Timestamp,
+    /// The input.
+    pub cause: Cause,
+    /// The facts, in order.
+    pub emitted: Vec<Emitted>,
+}
+
+/// A fact, and whom it reaches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Emitted {
+    /// The fact.
+    pub event: Arc<Event>,
+    /// Whom it reaches.
+    pub reach: Reach,
+}
+
+/// Whom and what a fact reaches; found out while it is evolved, the same in a replay.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reach {
+    /// The customer it concerns.
+    pub customer: Option<CustomerId>,
+    /// The agents it is shown to, with the sequence it has on each one's feed.
+    pub feeds: Vec<(AgentId, u64)>,
+    /// The last view of a conversation that it ended.
+    pub closed: Option<Box<ConversationView>>,
+}
+
+impl Step {
+    /// Nothing was decided.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.emitted.is_empty()
+    }
+
+    /// The step as the journal keeps it.
+    #[must_use]
+    pub fn entry(&self, tenant: &TenantId) -> Entry {
+        Entry {
+            tenant: tenant.clone(),
+            at: self.at,
+            cause: self.cause.clone(),
+            events: self.emitted.iter().map(|emitted| Arc::clone(&emitted.event)).collect(),
+        }
+    }
+}
+
+impl Emitted {
+    /// The fact as `EVENTS` and the feeds carry it.
+    #[must_use]
+    pub fn record(&self, tenant: &TenantId, at: Timestamp, position: Position) -> EventRecord {
+        EventRecord {
+            position,
+            tenant: tenant.clone(),
+            at,
+            customer: self.reach.customer,
+            conversation: self.event.conversation(),
+            event: Arc::clone(&self.event),
+        }
+    }
+}
+
+impl State {
+    /// A tenant without policy, agents or conversations.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a step. Time does not go back, whatever the clock says.
+    pub(crate) fn begin(&self, now: Timestamp, cause: Cause) -> Step {
+        Step { at: now.max(self.now), cause, emitted: Vec::new() }
+    }
+
+    /// Decides a fact: evolves it at once, so that what is decided next sees it.
+    pub(crate) fn emit(&mut self, step: &mut Step, event: Event) {
+        let event = Arc::new(event);
+        let reach = self.evolve(step.at, &event);
+        step.emitted.push(Emitted { event, reach });
+    }
+
+    /// Adds a fact that somebody else decided (the profile), with whom it reaches.
+    pub fn adopt(&mut self, step: &mut Step, event: Event) {
+        self.emit(step, event);
+    }
+
+    /// Begins a step for facts that others decide; end it with [`State::finish`].
+    #[must_use]
+    pub fn open_step(&self, now: Timestamp, cause: Cause) -> Step {
+        self.begin(now, cause)
+    }
+
+    /// Ends a step: matches what became matchable, and remembers the input.
+    pub fn finish(&mut self, step: &mut Step) {
+        self.settle(step);
+        let cause = step.cause.clone();
+        self.evolve_cause(step.at, &cause);
+    }
+
+    /// Does an entry of the journal again, and says whom each fact reaches.
+    pub fn replay(&mut self, entry: &Entry) -> Vec<Emitted> {
+        let emitted = entry
+            .events
+            .iter()
+            .map(|event| Emitted { event: Arc::clone(event), reach: self.evolve(entry.at, event) })
+            .collect();
+        self.evolve_cause(entry.at, &entry.cause);
+        self.index.dirty_agents.clear();
+        self.index.dirty_items.clear();
+        emitted
+    }
+
+    /// The policy in force, and its version (0: none was applied yet).
+    #[must_use]
+    pub fn policy(&self) -> (&Arc<Policy>, u64) {
+        (&self.policy, self.policy_version)
+    }
+
+    /// An agent of the roster, or one that still holds something.
+    #[must_use]
+    pub fn agent(&self, agent: &AgentId) -> Option<&Agent> {
+        self.agents.get(agent)
+    }
+
+    /// All agents.
+    pub fn agents(&self) -> impl Iterator<Item = (&AgentId, &Agent)> {
+        self.agents.iter()
+    }
+
+    /// An open conversation.
+    #[must_use]
+    pub fn conversation(&self, conversation: ConversationId) -> Option<&Conversation> {
+        self.conversations.get(&conversation)
+    }
+
+    /// All open conversations.
+    pub fn conversations(&self) -> impl Iterator<Item = (ConversationId, &Conversation)> {
+        self.conversations.iter().map(|(id, conversation)| (*id, conversation))
+    }
+
+    /// The offers that stand.
+    pub fn offers(&self) -> impl Iterator<Item = (OfferId, &Offer)> {
+        self.offers.iter().map(|(id, offer)| (*id, offer))
+    }
+
+    /// A thread.
+    #[must_use]
+    pub fn thread(&self, key: &ThreadKey) -> Option<&ThreadState> {
+        self.threads.get(key)
+    }
+
+    /// The customer's open conversation.
+    #[must_use]
+    pub fn open_conversation(&self, customer: CustomerId) -> Option<ConversationId> {
+        self.index.by_customer.get(&customer).copied()
+    }
+
+    /// How many provider events are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.index.timers.first().map(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,196 @@
+//! The state as tools see it.
+
+use contract::event::{Presence, ThreadRef};
+use contract::feed::{ConversationView, OfferView, Snapshot};
+use contract::outbound::{Author, OutCommand};
+use contract::{AgentId, ConversationId, Event, QueueId, SmolStr, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::conversation::{Conversation, Phase};
+use crate::state::{Reach, State};
+
+/// An agent as tools see it; also the value in the `agents` bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Who.
+    pub agent: AgentId,
+    /// The name that customers see.
+    pub name: SmolStr,
+    /// Whether it takes offers.
+    pub presence: Presence,
+    /// Its tool is there.
+    pub connected: bool,
+    /// Units in use.
+    pub load: u32,
+    /// Units in all; 0 when it is no longer in the policy.
+    pub capacity: u32,
+    /// The queues that it works.
+    pub queues: BTreeSet<QueueId>,
+    /// The conversations it holds.
+    pub conversations: BTreeSet<ConversationId>,
+}
+
+/// How much there is of what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Open conversations by state.
+    pub conversations: BTreeMap<SmolStr, u64>,
+    /// Agents by presence; `disconnected` for those whose tool is gone.
+    pub agents: BTreeMap<SmolStr, u64>,
+    /// Waiting conversations by queue.
+    pub waiting: BTreeMap<QueueId, u64>,
+    /// When the longest waiting one became ready, by queue.
+    pub oldest_ready_at: BTreeMap<QueueId, Timestamp>,
+    /// The policy in force.
+    pub policy_version: u64,
+}
+
+impl State {
+    /// The name that customers see.
+    #[must_use]
+    pub fn display_name(&self, agent: &AgentId) -> SmolStr {
+        let named = self.policy.agents.get(agent).and_then(|spec| spec.name.clone());
+        named.unwrap_or_else(|| SmolStr::from(agent.as_str()))
+    }
+
+    /// An agent.
+    #[must_use]
+    pub fn agent_view(&self, id: &AgentId) -> Option<AgentView> {
+        let agent = self.agents.get(id)?;
+        let spec = self.policy.agents.get(id);
+        Some(AgentView {
+            agent: id.clone(),
+            name: self.display_name(id),
+            presence: agent.presence.clone(),
+            connected: agent.connected,
+            load: agent.load,
+            capacity: spec.map_or(0, |spec| spec.capacity),
+            queues: spec.map(|spec| spec.queues.clone()).unwrap_or_default(),
+            conversations: agent.holds.clone(),
+        })
+    }
+
+    /// An open conversation. The customer's name is the profile's to add.
+    #[must_use]
+    pub fn conversation_view(&self, id: ConversationId) -> Option<ConversationView> {
+        self.conversations.get(&id).map(|conversation| self.view(id, conversation))
+    }
+
+    pub(crate) fn closed_view(
+        &self,
+        id: ConversationId,
+        at: Timestamp,
+        disposition: Option<SmolStr>,
+    ) -> Option<ConversationView> {
+        let view = self.conversation_view(id)?;
+        Some(ConversationView {
+            state: SmolStr::new_static("closed"),
+            until: None,
+            closed_at: Some(at),
+            disposition,
+            ..view
+        })
+    }
+
+    fn view(&self, id: ConversationId, conversation: &Conversation) -> ConversationView {
+        let (until, disposition) = match &conversation.phase {
+            Phase::Parked { until, .. } => (*until, None),
+            Phase::Wrapping { until, disposition, .. } => (Some(*until), disposition.clone()),
+            _ => (None, None),
+        };
+        ConversationView {
+            conversation: id,
+            customer: conversation.customer,
+            customer_name: None,
+            state: SmolStr::new_static(conversation.phase.name()),
+            queue: conversation.queue.clone(),
+            agent: conversation.phase.agent().cloned(),
+            priority: conversation.priority,
+            requirement: conversation.requirement.clone(),
+            threads: self.thread_refs(conversation),
+            opened_at: conversation.opened_at,
+            ready_at: conversation.ready_at,
+            last_inbound_at: conversation.last_inbound_at,
+            last_message: conversation.last_message,
+            until,
+            closed_at: None,
+            disposition,
+        }
+    }
+
+    fn thread_refs(&self, conversation: &Conversation) -> Vec<ThreadRef> {
+        let known = conversation.threads.iter().filter_map(|key| self.threads.get(key));
+        known.map(|thread| thread.reference.clone()).collect()
+    }
+
+    /// Everything that an agent holds.
+    #[must_use]
+    pub fn snapshot(&self, id: &AgentId) -> Option<Snapshot> {
+        let agent = self.agents.get(id)?;
+        let offers = agent.offers.iter().filter_map(|offer| {
+            let standing = self.offers.get(offer)?;
+            let conversation = self.conversation_view(standing.conversation)?;
+            Some(OfferView { offer: *offer, conversation, expires_at: standing.expires_at })
+        });
+        Some(Snapshot {
+            agent: id.clone(),
+            presence: agent.presence.clone(),
+            load: agent.load,
+            capacity: self.policy.agents.get(id).map_or(0, |spec| spec.capacity),
+            offers: offers.collect(),
+            conversations: agent.holds.iter().filter_map(|held| self.conversation_view(*held)).collect(),
+        })
+    }
+
+    /// The command to a channel that follows from a fact: `message.sent` is the only one that has one.
+    #[must_use]
+    pub fn out_command(&self, tenant: &TenantId, at: Timestamp, event: &Event, reach: &Reach) -> Option<OutCommand> {
+        let Event::MessageSent { conversation, message, agent, thread, thread_seq, after, content, reply_to } = event
+        else {
+            return None;
+        };
+        Some(OutCommand {
+            v: contract::outbound::VERSION,
+            command_id: SmolStr::from(format!("{tenant}/{message}")),
+            tenant: tenant.clone(),
+            account: thread.account.clone(),
+            thread: thread.thread.clone(),
+            conversation: *conversation,
+            customer: reach.customer?,
+            message: *message,
+            thread_seq: *thread_seq,
+            after: after.map(|after| SmolStr::from(format!("{tenant}/{after}"))),
+            author: Author { agent: Some(agent.clone()), display: Some(self.display_name(agent)) },
+            content: content.clone(),
+            reply_to: reply_to.clone(),
+            at,
+            not_after: None,
+        })
+    }
+
+    /// How much there is of what.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts { policy_version: self.policy_version, ..Counts::default() };
+        for conversation in self.conversations.values() {
+            *counts.conversations.entry(SmolStr::new_static(conversation.phase.name())).or_default() += 1;
+        }
+        for agent in self.agents.values() {
+            let word = if agent.connected || agent.presence == Presence::Offline {
+                SmolStr::from(agent.presence.as_str())
+            } else {
+                SmolStr::new_static("disconnected")
+            };
+            *counts.agents.entry(word).or_default() += 1;
+        }
+        for (queue, classes) in &self.index.waiting {
+            let items = classes.values().flatten();
+            *counts.waiting.entry(queue.clone()).or_default() += items.clone().count() as u64;
+            if let Some(oldest) = items.map(|item| item.ready_at).min() {
+                counts.oldest_ready_at.insert(queue.clone(), oldest);
+            }
+        }
+        counts
+    }
+}

@@ -1,11 +1,12 @@
 //! Two encodings of the same shapes: MessagePack with named fields, and JSON.
 //!
 //! The `content-type` header says which; without it, [`Encoding::MsgPack`] unless the first byte can
-//! only be JSON. Positional MessagePack (arrays for structs) is refused by the decoder's types: a
-//! field added in the middle would shift every later one.
+//! only be JSON. Positional MessagePack (arrays for structs) is never written: a field added in the
+//! middle would shift every later one. No reader may rely on it, although nested ones happen to be
+//! understood.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 
 use crate::limits::DEPTH_MAX;
 
@@ -63,31 +64,76 @@ impl Encoding {
     /// # Errors
     /// When the payload is too large, malformed, too deep, or followed by other bytes.
     pub fn decode<T: DeserializeOwned>(self, payload: &[u8], bytes_max: usize) -> Result<T, CodecError> {
+        self.decode_seed(payload, bytes_max, std::marker::PhantomData)
+    }
+
+    /// As [`decode`](Self::decode), with a seed that knows how to read the value.
+    pub(crate) fn decode_seed<'de, S: DeserializeSeed<'de>>(
+        self,
+        payload: &'de [u8],
+        bytes_max: usize,
+        seed: S,
+    ) -> Result<S::Value, CodecError> {
         if payload.len() > bytes_max {
             return Err(CodecError(format!("{} bytes, but at most {bytes_max} are allowed", payload.len())));
         }
         match self {
             Self::MsgPack => {
                 let mut rest = payload;
-                let mut decoder = rmp_serde::Deserializer::new(&mut rest);
-                decoder.set_max_depth(DEPTH_MAX);
-                let value = T::deserialize(&mut decoder).map_err(|e| CodecError(e.to_string()))?;
+                let value = next_msgpack(&mut rest, seed)?;
                 if rest.is_empty() {
                     Ok(value)
                 } else {
                     Err(CodecError(format!("{} bytes follow the message", rest.len())))
                 }
             }
-            // serde_json follows 128 levels at most and refuses what trails.
-            Self::Json => serde_json::from_slice(payload).map_err(|e| CodecError(e.to_string())),
+            // serde_json follows 128 levels at most.
+            Self::Json => {
+                let mut decoder = serde_json::Deserializer::from_slice(payload);
+                let value = seed.deserialize(&mut decoder).map_err(CodecError::reading)?;
+                decoder.end().map_err(CodecError::reading)?;
+                Ok(value)
+            }
         }
     }
 }
 
-/// Why a payload could not be encoded or decoded. Holds no content of the payload beyond the names
-/// of fields and variants.
+/// Reads the MessagePack value that `rest` begins with, and leaves what follows it in `rest`.
+pub(crate) fn next_msgpack<'de, S: DeserializeSeed<'de>>(rest: &mut &[u8], seed: S) -> Result<S::Value, CodecError> {
+    let mut decoder = rmp_serde::Deserializer::new(rest);
+    decoder.set_max_depth(DEPTH_MAX);
+    seed.deserialize(&mut decoder).map_err(CodecError::reading)
+}
+
+/// Why a payload could not be encoded or decoded. Holds no content of the payload: it is logged, and
+/// kept in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodecError(pub String);
+
+impl CodecError {
+    /// What a decoder says, without what it quotes from the payload.
+    pub(crate) fn reading(error: impl std::fmt::Display) -> Self {
+        let text = error.to_string();
+        // The decoders' words are `invalid type: string "…", expected …` and `unknown field `…`,
+        // expected …`; what is expected is ours and comes last.
+        let (what, rest) = match text.split_once(": ") {
+            Some((what @ ("invalid type" | "invalid value"), rest)) => (what, rest),
+            _ => match text.split_once(" `") {
+                Some((what @ ("unknown variant" | "unknown field"), rest)) => (what, rest),
+                _ => return Self(text),
+            },
+        };
+        let found = match rest.split(' ').next() {
+            Some(kind @ ("string" | "integer" | "boolean" | "character" | "sequence" | "map" | "null" | "unit")) => {
+                format!(": {kind}")
+            }
+            Some("floating") => ": number".to_owned(),
+            _ => String::new(),
+        };
+        let expected = rest.rfind(", expected ").and_then(|at| rest.get(at..)).unwrap_or_default();
+        Self(format!("{what}{found}{expected}"))
+    }
+}
 
 impl std::fmt::Display for CodecError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,9 +144,9 @@ impl std::fmt::Display for CodecError {
 impl std::error::Error for CodecError {}
 
 /// An enum of text values that keeps values it does not know, so that a newer writer's word passes
-/// through an older reader unchanged.
+/// through an older reader unchanged. `default` names the value of an absent field.
 macro_rules! open_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident $(default $default:ident)? { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
@@ -108,6 +154,12 @@ macro_rules! open_enum {
             /// A value that this version does not know, kept as it came.
             Other($crate::SmolStr),
         }
+
+        $(impl Default for $name {
+            fn default() -> Self {
+                Self::$default
+            }
+        })?
 
         impl $name {
             /// The value as it is on the wire.
@@ -173,6 +225,31 @@ mod tests {
         assert_eq!(Encoding::detect(None, b"{}"), Ok(Encoding::Json));
         assert_eq!(Encoding::detect(None, &[0x81]), Ok(Encoding::MsgPack));
         assert!(Encoding::detect(Some("text/plain"), b"").is_err());
+    }
+
+    #[test]
+    fn errors_quote_nothing_of_the_payload() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Shape {
+            #[serde(rename = "n")]
+            _n: u8,
+        }
+        for (text, expected) in [
+            (r#"{"n":"secret, expected x"}"#, "invalid type: string, expected u8 at line 1"),
+            (r#"{"n":6789}"#, "invalid value: integer, expected u8 at line 1"),
+            (r#"{"secret":1}"#, "unknown field, expected `n` at line 1"),
+            (r#""secret""#, "invalid type: string, expected struct Shape at line 1"),
+            ("{}", "missing field `n` at line 1"),
+        ] {
+            let error = Encoding::Json.decode::<Shape>(text.as_bytes(), 99).unwrap_err().0;
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let error = Encoding::MsgPack.decode::<u8>(b"\xa6secret", 99).unwrap_err().0;
+        assert!(!error.contains("secret"), "{error}");
+        let error =
+            Encoding::Json.decode::<crate::policy::Policy>(br#"{"queues":{"secret":{"x":1}}}"#, 99).unwrap_err();
+        assert!(error.0.starts_with("unknown field, expected one of `title`"), "{error}");
     }
 
     #[test]

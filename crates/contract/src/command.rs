@@ -15,6 +15,8 @@ use crate::journal::Position;
 use crate::policy::Policy;
 use crate::time::Timestamp;
 
+mod request;
+
 /// Longest id that a client may give a command, in bytes.
 pub const ID_BYTES_MAX: usize = 128;
 
@@ -162,7 +164,12 @@ pub enum AdminCommand {
     },
     /// Counts: conversations by state, agents by presence, queues, lag.
     #[serde(rename = "status.show")]
-    StatusShow {},
+    StatusShow {
+        /// Also a digest of the tenant's state, to compare with a replay of the journal; takes time in
+        /// proportion to the state.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        digest: bool,
+    },
     /// The open conversations.
     #[serde(rename = "conversation.list")]
     ConversationList {
@@ -283,6 +290,7 @@ pub struct Done {
 }
 
 /// The answer to a command.
+// An absent `Option` is `None` without `serde(default)`, which would ask `T` for a default too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reply<T> {
@@ -292,13 +300,13 @@ pub struct Reply<T> {
     /// Whether it was done.
     pub ok: bool,
     /// The answer, when it was.
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<T>,
     /// The reason, when it was not.
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
     /// Where the journal holds it; absent for queries and repeats.
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
 }
 

@@ -10,15 +10,17 @@ use smol_str::SmolStr;
 
 use crate::codec::open_enum;
 use crate::id::{AccountId, ChannelKind, TenantId};
-use crate::limits::{KEY_BYTES_MAX, LIST_MAX, PARTS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{KEY_BYTES_MAX, LIST_MAX, PARTS_MAX, TEXT_BYTES_MAX, VALUE_DEPTH_MAX};
 use crate::time::{Millis, Timestamp};
 
 mod details;
 mod part;
+mod record;
 mod validate;
 
 pub use details::*;
 pub use part::*;
+pub use record::{Rejected, decode_record, encode_record, record_msg_id};
 pub use validate::{Invalid, content as validate_content};
 
 /// The version of the envelope that this crate writes.
@@ -52,19 +54,13 @@ open_enum! {
 
 open_enum! {
     /// Which way an utterance went.
-    Direction {
+    Direction default In {
         /// From the customer.
         In = "in",
         /// From the account's owner, outside Throughline.
         OutEcho = "out_echo",
         /// From Throughline.
         Out = "out",
-    }
-}
-
-impl Default for Direction {
-    fn default() -> Self {
-        Self::In
     }
 }
 
@@ -86,7 +82,7 @@ pub struct Account {
 
 open_enum! {
     /// What kind of provider-side thread it is.
-    ThreadKind {
+    ThreadKind default Direct {
         /// One person and the account.
         Direct = "direct",
         /// Several people.
@@ -97,12 +93,6 @@ open_enum! {
         Thread = "thread",
         /// A phone call.
         Call = "call",
-    }
-}
-
-impl Default for ThreadKind {
-    fn default() -> Self {
-        Self::Direct
     }
 }
 
@@ -168,7 +158,7 @@ open_enum! {
 
 open_enum! {
     /// What part somebody plays.
-    Role {
+    Role default Customer {
         /// A customer.
         Customer = "customer",
         /// One of ours.
@@ -177,12 +167,6 @@ open_enum! {
         Bot = "bot",
         /// The platform itself.
         System = "system",
-    }
-}
-
-impl Default for Role {
-    fn default() -> Self {
-        Self::Customer
     }
 }
 
@@ -365,12 +349,14 @@ pub struct Envelope {
 
 impl Envelope {
     /// 128 bits that are the same for every delivery of one provider event and differ between events:
-    /// the first half of SHA-256 over channel kind, account and `dedup_key`, each with its length.
+    /// the first half of SHA-256 over tenant, channel kind, account and `dedup_key`, each with its
+    /// length in bytes before it as a 64-bit big-endian number.
     #[must_use]
     pub fn fingerprint(&self) -> u128 {
         use sha2::Digest;
         let mut hasher = sha2::Sha256::new();
-        for field in [self.account.kind.as_str(), self.account.id.as_str(), &self.dedup_key] {
+        let account = [self.tenant.as_str(), self.account.kind.as_str(), self.account.id.as_str()];
+        for field in account.into_iter().chain([self.dedup_key.as_str()]) {
             hasher.update((field.len() as u64).to_be_bytes());
             hasher.update(field);
         }

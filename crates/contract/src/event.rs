@@ -225,8 +225,9 @@ pub enum Event {
     /// Something else happened to an address or account of the customer: opted out, referred, called.
     #[serde(rename = "customer.signalled")]
     CustomerSignalled {
-        /// Who.
-        customer: CustomerId,
+        /// Who; absent when it concerns the account alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer: Option<CustomerId>,
         /// The conversation that was open, if one was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         conversation: Option<ConversationId>,
@@ -463,10 +464,15 @@ pub enum Event {
     MessageStatusChanged {
         /// In which conversation.
         conversation: ConversationId,
+        /// The thread that they went by.
+        thread: ThreadRef,
         /// Which, oldest first.
         messages: Vec<MessageId>,
         /// What.
         status: ReceiptStatus,
+        /// The provider's ids of the message, by which later reports may name it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        external_ids: Vec<SmolStr>,
         /// The provider's code.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<SmolStr>,
@@ -592,8 +598,8 @@ impl Event {
             | Self::CustomerIdentityLinked { customer, .. }
             | Self::CustomerIdentityVerified { customer, .. }
             | Self::CustomerRenamed { customer, .. }
-            | Self::CustomerSignalled { customer, .. }
             | Self::ConversationOpened { customer, .. } => Some(*customer),
+            Self::CustomerSignalled { customer, .. } => *customer,
             _ => None,
         }
     }

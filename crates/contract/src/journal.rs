@@ -76,6 +76,7 @@ impl schemars::JsonSchema for Position {
 /// How far what follows from the journal had been written when a record was appended. A new owner
 /// writes again what lies behind it; each output is idempotent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Behind {
     /// Outputs of every record up to this sequence are stored in `EVENTS`, `OUT` and `DEAD`.
     pub outputs: u64,
@@ -85,6 +86,7 @@ pub struct Behind {
 
 /// One append: every decision of a batch, and how far the input has been read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Record {
     /// Version of the journal, [`VERSION`].
     pub v: u16,
@@ -102,6 +104,7 @@ pub struct Record {
 
 /// What one input led to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Entry {
     /// Whose.
     pub tenant: TenantId,
@@ -115,6 +118,7 @@ pub struct Entry {
 
 /// The input that an entry answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// An envelope, by its fingerprint.
@@ -149,12 +153,26 @@ impl Serialize for Fingerprint {
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = SmolStr::deserialize(deserializer)?;
+        if text.len() != 32 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(serde::de::Error::custom("not 32 lower-case hexadecimal digits"));
+        }
         u128::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Fingerprint {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Fingerprint".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{32}$" })
     }
 }
 
 /// A new owner's claim. From its sequence on, the server refuses records of older epochs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Epoch {
     /// Version of the journal.
     pub v: u16,
@@ -168,6 +186,7 @@ pub struct Epoch {
 
 /// Where a snapshot of the shard is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checkpoint {
     /// Version of the journal.
     pub v: u16,

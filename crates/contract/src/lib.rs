@@ -8,6 +8,7 @@
 //! Rules of change: fields are only added, always optional; a new meaning is a new name; what is
 //! published is decoded for ever (the golden vectors see to it).
 
+pub mod answer;
 pub mod codec;
 pub mod command;
 pub mod envelope;

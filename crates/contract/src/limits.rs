@@ -20,3 +20,9 @@ pub const PARTS_MAX: usize = 64;
 pub const LIST_MAX: usize = 256;
 /// Deepest nesting that the decoder follows.
 pub const DEPTH_MAX: usize = 64;
+/// Deepest nesting of a free value within an envelope (a form's fields, an unknown part): far enough
+/// below [`DEPTH_MAX`] that whatever was accepted can be read back from whatever it is wrapped in.
+pub const VALUE_DEPTH_MAX: usize = 16;
+/// Largest answer to a request, encoded (the server's limit is 1 MiB). What does not fit is left out
+/// from the old end.
+pub const REPLY_BYTES_MAX: usize = 900 * 1024;

@@ -231,6 +231,19 @@ pub fn dead(tenant: &TenantId, stage: &str) -> String {
     build("dead", &[tenant.as_str(), stage])
 }
 
+/// All dead letters of a tenant.
+#[must_use]
+pub fn dead_all(tenant: &TenantId) -> String {
+    format!("{}.*", build("dead", &[tenant.as_str()]))
+}
+
+/// Whether a subject is one of a tenant's dead letters.
+#[must_use]
+pub fn is_dead_of(subject: &str, tenant: &TenantId) -> bool {
+    let prefix = build("dead", &[tenant.as_str()]);
+    subject.strip_prefix(&prefix).is_some_and(|stage| stage.starts_with('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

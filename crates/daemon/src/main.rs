@@ -1,1 +1,119 @@
-fn main(){}
+//! The program `throughline`: reads the settings, starts the roles it was told to run, and stops them in
+//! order; or asks a running daemon something. Decides nothing about conversations.
+
+mod ask;
+mod cli;
+mod dead;
+mod output;
+mod roles;
+mod run;
+mod settings;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, ConversationCommand, CustomerCommand, DeadCommand};
+use contract::command::AdminCommand;
+use runtime::settings::Problem;
+
+/// The settings are wrong (`EX_CONFIG` of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+/// What was asked for could not be done.
+const EXIT_FAILED: u8 = 1;
+
+/// Why a subcommand failed; for a person.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The settings are wrong.
+    Settings(Vec<Problem>),
+    /// Anything else.
+    Other(String),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::Other(format!("no threads can be started: {error}"))),
+    };
+    let done = runtime.block_on(dispatch(cli));
+    // Reading standard input cannot be interrupted, and must not keep us.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    match failure {
+        Failure::Settings(problems) => {
+            for problem in problems {
+                output::complain(&problem.to_string());
+            }
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Failure::Other(message) => {
+            output::complain(message);
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let common = &cli.common;
+    let load = || settings::load(common.config.as_deref(), std::env::vars(), &common.overrides).map_err(Failure::Settings);
+    match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "throughline", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Check => check(load),
+        Command::Run { only } => run::run(load()?, common.config.clone(), only).await,
+        Command::Agent { name, auto_accept } => terminal::work(load()?, name, auto_accept).await,
+        Command::Credentials { user } => ask::credentials(&load()?, user.as_deref(), common.json),
+        Command::Dead(command) => {
+            let operator = ask::Operator::connect(load()?, common.json).await?;
+            match command {
+                DeadCommand::List { limit } => dead::list(&operator, limit).await,
+                DeadCommand::Show { seq } => dead::show(&operator, seq).await,
+                DeadCommand::Replay { seq, with } => dead::replay(&operator, seq, with.as_deref()).await,
+                DeadCommand::Delete { seq } => dead::delete(&operator, seq).await,
+            }
+        }
+        Command::Status { digest } => ask::show(load()?, common.json, AdminCommand::StatusShow { digest }).await,
+        Command::Conversation(ConversationCommand::List { limit }) => {
+            ask::show(load()?, common.json, AdminCommand::ConversationList { limit: Some(limit) }).await
+        }
+        Command::Conversation(ConversationCommand::Show { conversation }) => {
+            ask::show(load()?, common.json, AdminCommand::ConversationShow { conversation }).await
+        }
+        Command::Explain { conversation } => {
+            ask::show(load()?, common.json, AdminCommand::ConversationExplain { conversation }).await
+        }
+        Command::Customer(CustomerCommand::Show { customer }) => {
+            ask::show(load()?, common.json, AdminCommand::CustomerShow { customer }).await
+        }
+    }
+}
+
+/// Everything that is wrong, and nothing else done.
+fn check(load: impl FnOnce() -> Result<settings::Loaded, Failure>) -> Result<(), Failure> {
+    let loaded = load()?;
+    let accounts = loaded.accounts.len();
+    roles::prepare(&loaded, |_| true).map_err(Failure::Settings)?;
+    output::say(&format!(
+        "ok: {} queues, {} agents, {} routes, {accounts} channel accounts",
+        loaded.policy.queues.len(),
+        loaded.policy.agents.len(),
+        loaded.policy.routes.len(),
+    ));
+    Ok(())
+}

@@ -228,9 +228,7 @@ impl State {
         content: Vec<contract::envelope::Part>,
         reply_to: Option<contract::envelope::MessageRef>,
     ) -> Result<Done, Refusal> {
-        if matches!(self.held(agent, id)?, Phase::Parked { .. }) {
-            self.resume(step, agent, id)?;
-        }
+        let parked = matches!(self.held(agent, id)?, Phase::Parked { .. });
         let key = self.conversations.get(&id).and_then(|conversation| conversation.threads.last()).cloned();
         let Some((thread, thread_seq, after)) = key.and_then(|key: ThreadKey| {
             let thread = self.threads.get(&key)?;
@@ -238,6 +236,9 @@ impl State {
         }) else {
             return refuse(RefusalKind::Conflict, "there is no thread to answer on");
         };
+        if parked {
+            self.resume(step, agent, id)?;
+        }
         let message = MessageId(self.last_message + 1);
         let event = Event::MessageSent {
             conversation: id,
@@ -291,9 +292,13 @@ impl State {
             None => conversation.requirement.clone(),
             // The new queue's needs; the customer speaks the language that they spoke before.
             Some(_) => {
+                let mut skills = spec.skills.clone();
                 let spoken =
                     conversation.requirement.skills.iter().filter(|(skill, _)| skill.as_str().starts_with("lang:"));
-                let skills = spoken.chain(&spec.skills).map(|(skill, level)| (skill.clone(), *level)).collect();
+                for (skill, level) in spoken {
+                    let needed = skills.entry(skill.clone()).or_insert(0);
+                    *needed = (*needed).max(*level);
+                }
                 Requirement { skills }
             }
         };

@@ -139,7 +139,7 @@ pub struct Offer {
 }
 
 /// Names a thread within a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ThreadKey {
     /// The kind of medium.
     pub kind: ChannelKind,

@@ -65,8 +65,8 @@ impl State {
                     conversation.requirement = requirement.clone();
                     conversation.ready_at = *ready_at;
                     conversation.round = 1;
-                    // Who gives it away is not asked first.
-                    conversation.asked = from.iter().cloned().collect();
+                    // Who gives it away is not asked first, unless it is meant to come back.
+                    conversation.asked = from.iter().filter(|from| direct.as_ref() != Some(*from)).cloned().collect();
                     conversation.direct = direct.clone();
                 });
             }
@@ -219,14 +219,13 @@ impl State {
         for id in policy.agents.keys() {
             self.agents.entry(id.clone()).or_insert_with(Agent::default);
         }
-        self.index_members();
+        self.index_roster();
         let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
         for id in agents {
             // A capacity that was lowered below the load is no fault of the engine's: the excess is
             // allowed until it has gone.
             let capacity = policy.agents.get(&id).map_or(0, |spec| spec.capacity);
             self.change_agent(&id, |agent| agent.excess = agent.load.saturating_sub(capacity));
-            self.index.dirty_agents.insert(id);
         }
     }
 

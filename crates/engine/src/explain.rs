@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::Phase;
 use crate::state::State;
 
+/// How many members of its queue an explanation lists.
+const LISTED_MAX: usize = 64;
+
 /// Where a conversation stands, and who would be considered for it now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
@@ -21,7 +24,7 @@ pub struct Explanation {
     pub asked: Vec<contract::AgentId>,
     /// Counts the rounds.
     pub round: u32,
-    /// Every member of its queue, and what keeps each from it now.
+    /// The members of its queue (of a large one, the first by name), and what keeps each from it now.
     pub now: Decision,
     /// In a sentence.
     pub summary: SmolStr,
@@ -34,10 +37,11 @@ impl State {
         let conversation = self.conversations.get(&id)?;
         let mut now = Decision::default();
         if let Some(queue) = &conversation.queue {
-            self.explain_members(id, queue, &mut now);
+            self.explain_members(id, queue, LISTED_MAX, &mut now);
         }
         let position = self.position(id);
         let summary = match &conversation.phase {
+            Phase::Waiting { .. } if conversation.queue.is_none() => "waits: there is no policy yet".to_owned(),
             Phase::Waiting { .. } if now.eligible.is_empty() && now.excluded.is_empty() && now.unlisted == 0 => {
                 "waits: its queue has no members".to_owned()
             }

@@ -133,11 +133,16 @@ impl State {
         let Some(conversation) = self.conversations.get(&id) else { return };
         let kept = conversation.queue.as_ref().filter(|queue| self.policy.queues.contains_key(*queue));
         let Some(queue) = kept.or_else(|| self.policy.default_queue()) else { return };
+        // One that came before there was any policy asks what its first queue asks.
+        let (priority, requirement) = match (&conversation.queue, self.policy.queues.get(queue)) {
+            (None, Some(spec)) => (spec.priority, Requirement { skills: spec.skills.clone() }),
+            _ => (conversation.priority, conversation.requirement.clone()),
+        };
         let event = Event::ConversationEnqueued {
             conversation: id,
             queue: queue.clone(),
-            priority: conversation.priority,
-            requirement: conversation.requirement.clone(),
+            priority,
+            requirement,
             ready_at: conversation.ready_at,
             reason,
             from,

@@ -1,7 +1,7 @@
 //! What must always hold, named once: the same predicates run in property tests, in the simulator, over
 //! whole journals, and sampled in the running router.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::envelope::EnvelopeKind;
 use contract::{ConversationId, Event, OfferId};
@@ -103,22 +103,39 @@ impl State {
     }
 
     fn check_places(&self, found: &mut Vec<Violation>) {
+        let mut holders: BTreeMap<ConversationId, usize> = BTreeMap::new();
+        for id in self.agents.values().flat_map(|agent| &agent.holds) {
+            *holders.entry(*id).or_default() += 1;
+        }
+        let mut standing = 0;
         for (id, conversation) in &self.conversations {
-            let queued = conversation.queue.as_ref().is_some_and(|queue| {
-                let classes = self.index.waiting.get(queue);
-                classes.is_some_and(|classes| classes.values().flatten().any(|item| item.conversation == *id))
-            });
-            let waiting = matches!(conversation.phase, Phase::Waiting { .. }) && conversation.queue.is_some();
+            let queue = conversation.queue.as_ref();
+            let key = crate::index::ItemKey::of(*id, conversation);
+            let queued = queue
+                .and_then(|queue| self.index.waiting.get(queue)?.get(&crate::index::Class::of(conversation)))
+                .is_some_and(|items| items.contains(&key));
+            standing += usize::from(queued);
+            let waiting = matches!(conversation.phase, Phase::Waiting { .. }) && queue.is_some();
             if queued != waiting {
                 found.push(violated(
                     Invariant::OnePlace,
                     format!("{id} is {} and queued: {queued}", conversation.phase.name()),
                 ));
             }
-            let holders = self.agents.iter().filter(|(_, agent)| agent.holds.contains(id)).count();
+            if waiting && queue.is_none_or(|queue| !self.policy.queues.contains_key(queue)) {
+                found.push(violated(Invariant::OnePlace, format!("{id} waits in a queue that there is not")));
+            }
+            let holders = holders.remove(id).unwrap_or(0);
             if holders != usize::from(conversation.phase.holder().is_some()) {
                 found.push(violated(Invariant::OnePlace, format!("{id} is held by {holders} agents")));
             }
+        }
+        for id in holders.keys() {
+            found.push(violated(Invariant::OnePlace, format!("{id} is held, and not open")));
+        }
+        let entered: usize = self.index.waiting.values().flat_map(BTreeMap::values).map(BTreeSet::len).sum();
+        if entered != standing {
+            found.push(violated(Invariant::OnePlace, format!("{entered} stand in queues, {standing} should")));
         }
     }
 
@@ -185,7 +202,7 @@ pub struct Auditor {
     feeds: BTreeMap<contract::AgentId, u64>,
     threads: BTreeMap<ThreadKey, u64>,
     homes: BTreeMap<ConversationId, contract::CustomerId>,
-    inputs: std::collections::BTreeSet<u128>,
+    inputs: BTreeSet<u128>,
     found: Vec<Violation>,
 }
 

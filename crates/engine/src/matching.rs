@@ -1,48 +1,63 @@
 //! Which agent a waiting conversation is offered to.
 
+use std::collections::BTreeSet;
+
 use contract::event::{Candidate, Decision, Excluded, Exclusion, Requirement};
-use contract::{AgentId, ConversationId, Event, OfferId, QueueId, SmolStr};
+use contract::{AgentId, ConversationId, Event, OfferId, QueueId, SmolStr, Timestamp};
 
 use crate::conversation::Phase;
-use crate::index::{Class, ItemKey, Rank};
+use crate::index::{ItemKey, Rank, Share};
 use crate::state::{State, Step};
 
 /// Queues of at most this many members have every member explained in each decision; of larger ones
-/// only those that were looked at.
+/// only those that came into question.
 const EXPLAINED_MEMBERS_MAX: usize = 32;
-/// How many agents are looked at beyond the chosen one, to say what decided.
+/// How many agents are looked at beyond the chosen one in a large queue, to say what decided.
 const RUNNERS_UP: usize = 2;
 /// How many exclusions a decision lists at most.
 const EXCLUDED_MAX: usize = 64;
 
 impl State {
-    /// Matches everything that became matchable, until nothing is left that fits (R4).
+    /// Matches everything that became matchable, until nothing is left that fits (R4): the first item,
+    /// by [`ItemKey`], that somebody can take goes to the best agent for it, then the next.
+    ///
+    /// Only items that changed and agents that got room can make a pair; while pairs are made, room only
+    /// shrinks, so that what an agent would serve first only moves back.
     pub(crate) fn settle(&mut self, step: &mut Step) {
+        let freed = std::mem::take(&mut self.index.dirty_agents);
+        let mut freed: BTreeSet<(ItemKey, AgentId)> =
+            freed.into_iter().filter_map(|agent| Some((self.first_item_for(&agent)?, agent))).collect();
         loop {
-            // Agents first: a freed agent serves whoever waits longest, not what just came (R8).
-            if let Some(agent) = self.index.dirty_agents.first().cloned() {
-                match self.first_item_for(&agent) {
-                    Some(conversation) => self.offer_best(step, conversation),
-                    None => {
-                        self.index.dirty_agents.remove(&agent);
+            let item = self.index.dirty_items.first().copied();
+            match freed.pop_first() {
+                Some((key, agent)) if item.is_none_or(|item| key < item) => {
+                    let first = self.first_item_for(&agent);
+                    if first == Some(key) {
+                        self.offer_best(step, key.conversation);
+                        let next = self.first_item_for(&agent).filter(|next| *next > key);
+                        freed.extend(next.map(|next| (next, agent)));
+                    } else {
+                        freed.extend(first.map(|first| (first, agent)));
                     }
                 }
-                continue;
+                later => {
+                    freed.extend(later);
+                    let Some(item) = self.index.dirty_items.pop_first() else { return };
+                    self.offer_best(step, item.conversation);
+                    self.end_round(step, item);
+                }
             }
-            let Some(item) = self.index.dirty_items.pop_first() else { return };
-            self.offer_best(step, item.conversation);
-            self.end_round(step, item);
         }
     }
 
-    /// The first item, by [`ItemKey`], that the agent may take.
-    fn first_item_for(&self, agent: &AgentId) -> Option<ConversationId> {
+    /// The first item that the agent may take.
+    fn first_item_for(&self, agent: &AgentId) -> Option<ItemKey> {
         let spec = self.policy.agents.get(agent)?;
         let state = self.agents.get(agent)?;
-        if !state.takes_offers() {
+        if !state.takes_offers() || state.load >= spec.capacity {
             return None;
         }
-        let room = spec.capacity.saturating_sub(state.load);
+        let room = spec.capacity - state.load;
         let classes = spec.queues.iter().filter_map(|queue| self.index.waiting.get(queue)).flatten();
         let fitting = classes
             .filter(|(class, _)| class.weight <= room && missing_skill(&class.requirement, &spec.skills).is_none());
@@ -51,7 +66,9 @@ impl State {
                 self.conversations.get(&item.conversation).is_some_and(|waiting| !waiting.asked.contains(agent))
             })
         });
-        first.min().map(|item| item.conversation)
+        let meant = self.index.meant.get(agent).into_iter().flatten();
+        let meant = meant.filter(|item| self.exclusion(item.conversation, agent).is_none());
+        first.chain(meant).min().copied()
     }
 
     /// Offers a waiting conversation to the best agent there is for it, if there is one.
@@ -91,44 +108,55 @@ impl State {
             let decision = Decision { eligible, tie_break: SmolStr::new_static("direct"), ..Decision::default() };
             return Some((direct.clone(), decision));
         }
-        let ready = self.index.ready.get(queue)?;
-        let mut decision = Decision::default();
-        for rank in ready {
-            match self.exclusion(id, &rank.agent) {
-                Some(because) if decision.excluded.len() < EXCLUDED_MAX => {
-                    decision.excluded.push(Excluded { agent: rank.agent.clone(), because });
-                }
-                Some(_) => {}
-                None => decision.eligible.extend(self.candidate(&rank.agent)),
-            }
-            if decision.eligible.len() > RUNNERS_UP {
-                break;
-            }
-        }
-        let chosen = decision.eligible.first()?.agent.clone();
-        decision.tie_break = tie_break(&decision.eligible);
-        self.explain_members(id, queue, &mut decision);
+        let small = self.index.members.get(queue).map_or(0, Vec::len) <= EXPLAINED_MEMBERS_MAX;
+        let looked_at = if small { usize::MAX } else { 1 + RUNNERS_UP };
+        let kinds = self.able(queue, conversation.weight, &conversation.requirement);
+        let unasked = |rank: &&Rank| !conversation.asked.contains(&rank.agent);
+        let mut able: Vec<&Rank> = kinds.flat_map(|ranks| ranks.filter(unasked).take(looked_at)).collect();
+        able.sort_unstable();
+        able.truncate(looked_at);
+        let chosen = able.first()?.agent.clone();
+        let eligible: Vec<Candidate> = able.into_iter().filter_map(|rank| self.candidate(&rank.agent)).collect();
+        let mut decision = Decision { tie_break: tie_break(&eligible), eligible, ..Decision::default() };
+        self.explain_members(id, queue, if small { usize::MAX } else { 0 }, &mut decision);
         Some((chosen, decision))
     }
 
-    /// Lists the members of a small queue that were not looked at, since they are not even ready.
-    pub(crate) fn explain_members(&self, id: ConversationId, queue: &QueueId, decision: &mut Decision) {
+    /// The ready members of a queue that could take an item of this weight and these needs if they were
+    /// not asked yet, kind by kind, each kind in the order of preference.
+    fn able<'a>(
+        &'a self,
+        queue: &QueueId,
+        weight: u32,
+        requirement: &'a Requirement,
+    ) -> impl Iterator<Item = impl Iterator<Item = &'a Rank>> {
+        let kinds = self.index.ready.get(queue).into_iter().flatten();
+        kinds.filter_map(move |(kind, ranks)| {
+            let kind = self.index.kinds.get(*kind)?;
+            // Within a kind, whoever comes later has no more room.
+            let has_room = move |rank: &&Rank| rank.load.saturating_add(weight) <= kind.capacity;
+            missing_skill(requirement, &kind.skills).is_none().then(|| ranks.iter().take_while(has_room))
+        })
+    }
+
+    /// Lists members that the decision does not name yet: those that were asked, and the first `more`
+    /// by name.
+    pub(crate) fn explain_members(&self, id: ConversationId, queue: &QueueId, more: usize, decision: &mut Decision) {
         let members = self.index.members.get(queue).map_or(&[][..], Vec::as_slice);
-        if members.len() <= EXPLAINED_MEMBERS_MAX {
-            for agent in members {
-                let listed = decision.eligible.iter().any(|candidate| candidate.agent == *agent)
-                    || decision.excluded.iter().any(|excluded| excluded.agent == *agent);
-                if listed {
-                    continue;
-                }
-                match self.exclusion(id, agent) {
-                    Some(because) => decision.excluded.push(Excluded { agent: agent.clone(), because }),
-                    None => decision.eligible.extend(self.candidate(agent)),
-                }
+        let asked = self.conversations.get(&id).map(|conversation| &conversation.asked).into_iter().flatten();
+        let asked = asked.filter(|agent| members.binary_search(agent).is_ok());
+        let mut named: BTreeSet<AgentId> = decision.eligible.iter().map(|candidate| candidate.agent.clone()).collect();
+        for agent in asked.take(EXCLUDED_MAX).chain(members.iter().take(more)) {
+            if !named.insert(agent.clone()) {
+                continue;
+            }
+            match self.exclusion(id, agent) {
+                Some(because) => decision.excluded.push(Excluded { agent: agent.clone(), because }),
+                None => decision.eligible.extend(self.candidate(agent)),
             }
         }
-        let listed = decision.eligible.len() + decision.excluded.len();
-        decision.unlisted = u32::try_from(members.len().saturating_sub(listed)).unwrap_or(u32::MAX);
+        decision.eligible.sort_by_cached_key(preference);
+        decision.unlisted = u32::try_from(members.len().saturating_sub(named.len())).unwrap_or(u32::MAX);
     }
 
     /// The first rule that keeps an agent from a conversation. `None`: it is eligible.
@@ -157,7 +185,8 @@ impl State {
             0
         };
         let load = state.load.saturating_sub(own);
-        (load.saturating_add(conversation.weight) > spec.capacity)
+        // Who has no room at all takes nothing, even if it weighs nothing.
+        (load >= spec.capacity || load.saturating_add(conversation.weight) > spec.capacity)
             .then_some(Exclusion::Full { load, capacity: spec.capacity })
     }
 
@@ -172,23 +201,34 @@ impl State {
         })
     }
 
-    /// Whether any ready agent could take any waiting conversation: the ground of R4.
-    pub(crate) fn overlooked(&self) -> Option<(ConversationId, AgentId)> {
-        self.index.waiting.iter().find_map(|(queue, classes)| {
-            let ready = self.index.ready.get(queue)?;
-            classes.iter().find_map(|(class, items)| {
-                let able: Vec<&Rank> = ready.iter().filter(|rank| self.fits(class, &rank.agent)).collect();
-                items.iter().find_map(|item| {
-                    let agent = able.iter().find(|rank| self.exclusion(item.conversation, &rank.agent).is_none())?;
-                    Some((item.conversation, agent.agent.clone()))
-                })
-            })
+    /// Whether the agent may be offered the conversation at all: it works the queue, or is meant.
+    pub(crate) fn concerns(&self, id: ConversationId, agent: &AgentId) -> bool {
+        let (Some(conversation), Some(spec)) = (self.conversations.get(&id), self.policy.agents.get(agent)) else {
+            return false;
+        };
+        conversation.queue.as_ref().is_some_and(|queue| {
+            spec.queues.contains(queue)
+                || conversation.direct.as_ref() == Some(agent) && self.policy.queues.contains_key(queue)
         })
     }
 
-    fn fits(&self, class: &Class, agent: &AgentId) -> bool {
-        let spec = self.policy.agents.get(agent);
-        spec.is_some_and(|spec| missing_skill(&class.requirement, &spec.skills).is_none())
+    /// A waiting conversation and a ready agent that could take it: the ground of R4.
+    pub(crate) fn overlooked(&self) -> Option<(ConversationId, AgentId)> {
+        let mut meant = self.index.meant.iter().flat_map(|(agent, items)| items.iter().map(move |item| (item, agent)));
+        if let Some((item, agent)) = meant.find(|(item, agent)| self.exclusion(item.conversation, agent).is_none()) {
+            return Some((item.conversation, agent.clone()));
+        }
+        self.index.waiting.iter().find_map(|(queue, classes)| {
+            classes.iter().find_map(|(class, items)| {
+                let able: Vec<&Rank> = self.able(queue, class.weight, &class.requirement).flatten().collect();
+                // Who is able was asked already, so that none of these searches is long.
+                items.iter().find_map(|item| {
+                    let asked = &self.conversations.get(&item.conversation)?.asked;
+                    let overlooked = able.iter().find(|rank| !asked.contains(&rank.agent))?;
+                    Some((item.conversation, overlooked.agent.clone()))
+                })
+            })
+        })
     }
 }
 
@@ -203,12 +243,17 @@ pub(crate) fn missing_skill(
     })
 }
 
+/// By what candidates are ranked; as [`Rank`].
+fn preference(candidate: &Candidate) -> (Share, Option<Timestamp>, AgentId) {
+    let share = Share::of(candidate.load, candidate.capacity);
+    (share, candidate.last_assigned_at, candidate.agent.clone())
+}
+
 /// What set the first candidate before the second.
 fn tie_break(eligible: &[Candidate]) -> SmolStr {
-    let share = |candidate: &Candidate| u64::from(candidate.load) * 1_000_000 / u64::from(candidate.capacity.max(1));
     SmolStr::new_static(match eligible {
         [] | [_] => "only_candidate",
-        [first, second, ..] if share(first) != share(second) => "load",
+        [first, second, ..] if preference(first).0 != preference(second).0 => "load",
         [first, second, ..] if first.last_assigned_at != second.last_assigned_at => "longest_idle",
         _ => "agent_id",
     })

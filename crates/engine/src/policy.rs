@@ -27,9 +27,9 @@ impl State {
         for (offer, conversation) in standing {
             let Some(agent) = self.offers.get(&offer).map(|offer| offer.agent.clone()) else { continue };
             // A lowered capacity does not take back what was promised.
-            let lapsed =
+            let excluded =
                 self.exclusion(conversation, &agent).filter(|because| !matches!(because, Exclusion::Full { .. }));
-            if lapsed.is_some() {
+            if excluded.is_some() || !self.concerns(conversation, &agent) {
                 let reason = SmolStr::new_static("policy");
                 self.emit(step, Event::OfferRescinded { offer, conversation, agent, reason });
             }

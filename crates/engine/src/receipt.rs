@@ -1,8 +1,10 @@
 //! What became of outbound messages. States merge by rank, never by arrival.
 
+use std::collections::BTreeMap;
+
 use contract::envelope::{Receipt, ReceiptStatus};
 use contract::event::ThreadRef;
-use contract::{Envelope, Event, MessageId, SmolStr};
+use contract::{ConversationId, Envelope, Event, MessageId, SmolStr};
 
 use crate::conversation::{Outbound, ThreadKey};
 use crate::state::{State, Step};
@@ -19,26 +21,29 @@ impl State {
             let customer = thread.customer;
             return self.signal(step, Some(customer), envelope);
         }
-        let news = concerned.iter().filter(|sent| {
+        // Only an answer to our own command tells which provider ids a message has.
+        let external_ids = if receipt.command_id.is_some() { receipt.targets.clone() } else { Vec::new() };
+        let mut news: BTreeMap<ConversationId, Vec<MessageId>> = BTreeMap::new();
+        for sent in concerned {
             let known = sent.status.as_ref().map_or(0, ReceiptStatus::rank);
-            receipt.status.rank() > known || receipt.targets.iter().any(|id| !sent.external_ids.contains(id))
-        });
-        let (mut messages, mut conversation) = (Vec::new(), None);
-        for sent in news {
-            messages.push(sent.message);
-            conversation = Some(sent.conversation);
+            if receipt.status.rank() > known || external_ids.iter().any(|id| !sent.external_ids.contains(id)) {
+                news.entry(sent.conversation).or_default().push(sent.message);
+            }
         }
-        let Some(conversation) = conversation else { return };
-        let event = Event::MessageStatusChanged {
-            conversation,
-            thread: ThreadRef { account: thread.reference.account.clone(), thread: thread.reference.thread.clone() },
-            messages,
-            status: receipt.status.clone(),
-            external_ids: if receipt.command_id.is_some() { receipt.targets.clone() } else { Vec::new() },
-            code: receipt.code.clone(),
-            reason: receipt.reason.clone(),
-        };
-        self.emit(step, event);
+        let thread = thread.reference.clone();
+        let (status, code, reason) = (receipt.status.clone(), receipt.code.clone(), receipt.reason.clone());
+        for (conversation, messages) in news {
+            let event = Event::MessageStatusChanged {
+                conversation,
+                thread: thread.clone(),
+                messages,
+                status: status.clone(),
+                external_ids: external_ids.clone(),
+                code: code.clone(),
+                reason: reason.clone(),
+            };
+            self.emit(step, event);
+        }
     }
 
     pub(crate) fn evolve_status(

@@ -149,6 +149,14 @@ pub struct Receipt {
     pub price: Option<SmolStr>,
 }
 
+impl Receipt {
+    /// Whether it says nothing of which messages it concerns.
+    #[must_use]
+    pub fn names_nothing(&self) -> bool {
+        self.command_id.is_none() && self.targets.is_empty() && self.watermark.is_none() && self.through_seq.is_none()
+    }
+}
+
 /// What happened to an address, a conversation or an account, in a word and its particulars.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

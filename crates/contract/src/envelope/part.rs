@@ -4,7 +4,7 @@ use super::*;
 
 open_enum! {
     /// How the text of a [`Part::Text`] is marked up.
-    TextFormat {
+    TextFormat default Plain {
         /// Not at all.
         Plain = "plain",
         /// HTML, to be sanitised where it is shown.
@@ -13,12 +13,6 @@ open_enum! {
         Markdown = "markdown",
         /// Slack's dialect.
         Mrkdwn = "mrkdwn",
-    }
-}
-
-impl Default for TextFormat {
-    fn default() -> Self {
-        Self::Plain
     }
 }
 
@@ -244,6 +238,7 @@ pub enum Part {
     },
     /// A type that this version does not know, kept whole.
     #[serde(untagged)]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "unknown_part"))]
     Unknown(Map<String, Value>),
 }
 
@@ -262,6 +257,15 @@ pub(super) const KNOWN_PARTS: [&str; 12] = [
     "system",
     "unsupported",
 ];
+
+#[cfg(feature = "schema")]
+fn unknown_part(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "properties": {"type": {"type": "string", "not": {"enum": KNOWN_PARTS}}},
+        "required": ["type"],
+    })
+}
 
 impl Part {
     /// A plain text part.

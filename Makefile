@@ -1,0 +1,64 @@
+# make run    build and start everything on this machine
+# make test   all tests, with what they need
+# make help   the rest
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BIN := $(TARGET_DIR)/fast/throughline
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+.PHONY: tools
+tools: ## fetch nats-server where no new enough one is installed
+	@tools/fetch-nats-server.sh
+
+.PHONY: build
+build: ## the program, quick to build and nearly as quick as a release
+	cargo build --locked --profile fast -p throughline-daemon
+
+.PHONY: run
+run: build ## start with the demo policy and the demo page
+	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
+	export THROUGHLINE_NATS_SERVER
+	exec $(BIN) run --config config/throughline.toml
+
+.PHONY: test
+test: build ## every test, installing what they need
+	@tools/test-deps.sh
+	THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
+	export THROUGHLINE_NATS_SERVER
+	export THROUGHLINE_BIN=$(BIN)
+	export THROUGHLINE_PYTHON=$(CURDIR)/.venv/bin/python
+	cargo test --locked --workspace
+
+.PHONY: crash
+crash: build ## the long crash test: 500 kills (THROUGHLINE_CRASHES to change)
+	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
+	export THROUGHLINE_NATS_SERVER
+	export THROUGHLINE_BIN=$(BIN)
+	export THROUGHLINE_CRASHES="$${THROUGHLINE_CRASHES:-500}"
+	cargo test --locked -p throughline-tests --test it -- crash --nocapture
+
+.PHONY: bench
+bench: build ## the benches, as ratios to a bare publish loop
+	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
+	export THROUGHLINE_NATS_SERVER
+	export THROUGHLINE_BIN=$(BIN)
+	cargo run --locked --profile fast -p throughline-benches
+
+.PHONY: lint
+lint: ## formatting, clippy and the rules of the house
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked -p throughline-tests --test it house
+
+.PHONY: clean
+clean: ## what was built and what `make run` stored
+	cargo clean
+	rm -rf data

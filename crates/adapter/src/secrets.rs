@@ -1,0 +1,78 @@
+//! Secrets that an account makes itself and keeps in the data folder.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+
+/// The folder of one account, readable by the daemon's user alone.
+#[derive(Debug, Clone)]
+pub struct SecretStore {
+    dir: PathBuf,
+}
+
+impl SecretStore {
+    /// The folder need not exist.
+    #[must_use]
+    pub const fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The secret called `name`: read, or, the first time, 256 random bits in hexadecimal.
+    ///
+    /// # Errors
+    /// When the file cannot be read, written or is open to others.
+    pub fn get_or_create(&self, name: &str) -> std::io::Result<String> {
+        let path = self.dir.join(name);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+                return Err(std::io::Error::other(format!(
+                    "{} is open to other users of this machine; run: chmod 600 {}",
+                    path.display(),
+                    path.display()
+                )));
+            }
+            Ok(_) => return Ok(std::fs::read_to_string(&path)?.trim().to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let mut random = [0_u8; 32];
+        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        // Written whole, then named: a crash leaves no half of a key, and of two that start at once
+        // the second finds the name taken and reads the first one's.
+        let draft = self.dir.join(format!(".{name}.{}", std::process::id()));
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        let linked = std::fs::hard_link(&draft, &path);
+        std::fs::remove_file(&draft)?;
+        match linked {
+            Ok(()) => Ok(text),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(std::fs::read_to_string(&path)?.trim().to_owned())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_and_kept_private() {
+        let dir = std::env::temp_dir().join(format!("throughline-secrets-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let store = SecretStore::new(dir.join("deep"));
+        let first = store.get_or_create("session.key").unwrap();
+        assert_eq!(first.len(), 64);
+        assert_eq!(store.get_or_create("session.key").unwrap(), first);
+        let path = dir.join("deep/session.key");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(store.get_or_create("session.key").is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

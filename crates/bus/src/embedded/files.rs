@@ -1,0 +1,119 @@
+//! Files that only we may read, the lock, and whether there is room.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::User;
+use super::config::Layout;
+use crate::{Error, ErrorKind};
+
+/// Who may look into the server itself.
+pub(super) const SYSTEM_USER: &str = "sys";
+
+/// With less room than this the server would soon stop storing.
+const ROOM_BYTES_MIN: u64 = 64 << 20;
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+        _ => ErrorKind::Config,
+    };
+    Error::new(kind, format!("{}: {error}", path.display()))
+}
+
+pub(super) fn make_folder(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed(path, &error))
+}
+
+/// The text of a file, if there is one that can be read.
+pub(super) fn read(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// Writes a file that only we may read; it is there whole or as before.
+pub(super) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    let write = || {
+        let _ = std::fs::remove_file(new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(new, path)
+    };
+    write().map_err(|error| failed(path, &error))
+}
+
+/// The passwords of the users and of the system's; new ones for whoever has none.
+pub(super) fn passwords(layout: &Layout, users: &[User]) -> Result<BTreeMap<String, String>, Error> {
+    let mut passwords = BTreeMap::new();
+    for user in users.iter().map(|user| user.name.as_str()).chain([SYSTEM_USER]) {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
+        if user.is_empty() || user.len() > 200 || !user.bytes().all(legal) {
+            return Err(Error::config(format!("user {user:?} is not legal as a name of a user")));
+        }
+        let path = layout.password_file(user);
+        let kept = read(&path).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let password = match kept {
+            Some(password) => password,
+            None => {
+                let mut bytes = [0_u8; 24];
+                getrandom::fill(&mut bytes).map_err(|error| Error::other(format!("no source of chance: {error}")))?;
+                let password = crate::hex(&bytes);
+                write_secret(&path, &password)?;
+                password
+            }
+        };
+        if passwords.insert(user.to_owned(), password).is_some() {
+            return Err(Error::config(format!("user {user:?} is named twice")));
+        }
+    }
+    Ok(passwords)
+}
+
+/// Held as long as a daemon owns the data folder; the system gives it back when the daemon dies.
+pub(super) struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    pub(super) fn take(path: &Path) -> Result<Self, Error> {
+        let mut open = OpenOptions::new();
+        let file = open.create(true).truncate(false).write(true).mode(0o600).open(path);
+        let file = file.map_err(|error| failed(path, &error))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::config(format!(
+                "another throughline daemon uses the data folder (it holds {}); stop it or set another data_dir",
+                path.display()
+            ))),
+            Err((_, error)) => Err(Error::config(format!("locking {}: {error}", path.display()))),
+        }
+    }
+}
+
+/// Refuses to start on a full disk.
+pub(super) fn check_room(path: &Path) -> Result<(), Error> {
+    let found =
+        nix::sys::statvfs::statvfs(path).map_err(|error| Error::config(format!("{}: {error}", path.display())))?;
+    #[expect(clippy::useless_conversion, reason = "the numbers are narrower on some systems")]
+    let room = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
+    if room < ROOM_BYTES_MIN {
+        let text = format!("the disk of {} has only {} MiB left; make room first", path.display(), room >> 20);
+        return Err(Error::new(ErrorKind::Full, text));
+    }
+    Ok(())
+}
+
+/// The last lines of a file, for an error.
+pub(super) fn tail(path: &Path, lines_max: usize) -> String {
+    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(lines_max)).copied().collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,282 @@
+//! What a person or a program reads on standard output and standard error: the one place that prints.
+
+use std::io::Write;
+
+use contract::envelope::Part;
+use contract::event::{Decision, Exclusion};
+use contract::feed::ConversationView;
+use contract::{Event, EventRecord, Timestamp};
+use router::{AdminAnswer, ConversationDetail, CustomerDetail, StatusView};
+
+/// Prints a line to standard output. A reader that went away is no error.
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// Prints a problem to standard error.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "throughline: {line}");
+}
+
+/// Renders an answer for a person.
+pub(crate) fn render(answer: &AdminAnswer, now: Timestamp) -> String {
+    match answer {
+        AdminAnswer::Status(status) => render_status(status, now),
+        AdminAnswer::Conversations(views) if views.is_empty() => "no open conversations".to_owned(),
+        AdminAnswer::Conversations(views) => {
+            let rows = views.iter().map(|view| conversation_row(view, now));
+            table(&["id", "customer", "state", "queue", "agent", "by", "age"], rows)
+        }
+        AdminAnswer::Agents(agents) => {
+            let rows = agents.iter().map(|agent| {
+                let held: Vec<String> = agent.conversations.iter().map(ToString::to_string).collect();
+                let connected = if agent.connected { "yes" } else { "no" };
+                let load = format!("{}/{}", agent.load, agent.capacity);
+                vec![agent.agent.to_string(), agent.presence.to_string(), connected.to_owned(), load, held.join(" ")]
+            });
+            table(&["agent", "presence", "connected", "load", "holds"], rows)
+        }
+        AdminAnswer::Conversation(detail) => render_conversation(detail, now),
+        AdminAnswer::Customer(detail) => render_customer(detail, now),
+    }
+}
+
+fn render_status(status: &StatusView, now: Timestamp) -> String {
+    let mut lines = Vec::new();
+    let counts = &status.counts;
+    let by = |counts: &std::collections::BTreeMap<contract::SmolStr, u64>| {
+        let parts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+        if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+    };
+    lines.push(format!("conversations  {}", by(&counts.conversations)));
+    lines.push(format!("agents         {}", by(&counts.agents)));
+    lines.push(format!("customers      {}", status.customers));
+    for (queue, count) in &counts.waiting {
+        let oldest = counts.oldest_ready_at.get(queue).map(|at| span(now, *at)).unwrap_or_default();
+        lines.push(format!("queue          {queue}: {count} wait, the longest for {oldest}"));
+    }
+    let shard = &status.shard;
+    lines.push(format!("policy         version {}", counts.policy_version));
+    lines.push(format!("shard          {} led by {} in epoch {}", shard.shard, shard.owner, shard.epoch));
+    lines.push(format!(
+        "journal        record {}, outputs through {}, key-value side through {}, input through {}",
+        shard.seq, shard.outputs_done, shard.kv_done, shard.cursor
+    ));
+    if let Some(digest) = &status.digest {
+        lines.push(format!("state          sha256 {digest}"));
+    }
+    lines.join("\n")
+}
+
+fn conversation_row(view: &ConversationView, now: Timestamp) -> Vec<String> {
+    let dash = || "-".to_owned();
+    vec![
+        view.conversation.to_string(),
+        view.customer_name.as_ref().map_or_else(|| view.customer.to_string(), |name| format!("{} {name}", view.customer)),
+        view.state.to_string(),
+        view.queue.as_ref().map_or_else(dash, ToString::to_string),
+        view.agent.as_ref().map_or_else(dash, ToString::to_string),
+        view.threads.last().map_or_else(dash, |thread| thread.account.kind.to_string()),
+        span(now, view.opened_at),
+    ]
+}
+
+fn render_conversation(detail: &ConversationDetail, now: Timestamp) -> String {
+    let mut lines = Vec::new();
+    if let Some(view) = &detail.conversation {
+        let rows = std::iter::once(conversation_row(view, now));
+        lines.push(table(&["id", "customer", "state", "queue", "agent", "by", "age"], rows));
+    }
+    if let Some(explanation) = &detail.explanation {
+        lines.push(String::new());
+        lines.push(explanation.summary.to_string());
+        if let Some(position) = explanation.position {
+            lines.push(format!("waiting for {}, {position} before it", milliseconds(explanation.waiting_ms.0)));
+            lines.extend(decision(&explanation.now));
+        }
+    }
+    if !detail.facts.is_empty() {
+        lines.push(String::new());
+        for record in &detail.facts {
+            lines.push(fact(record));
+            if let Event::OfferCreated { decision: made, .. } = &*record.event {
+                lines.extend(decision(made));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+fn render_customer(detail: &CustomerDetail, now: Timestamp) -> String {
+    let customer = &detail.customer;
+    let name = customer.display.as_deref().unwrap_or("(no name)");
+    let mut lines = vec![format!("{} {name}, known for {}", customer.customer, span(now, customer.created_at))];
+    for held in &customer.identities {
+        let assurance = match held.assurance {
+            contract::envelope::Assurance::Verified => "verified",
+            contract::envelope::Assurance::Claimed => "claimed",
+        };
+        lines.push(format!("  {} {} ({assurance})", held.identity.scheme, held.identity.value));
+    }
+    if let Some(open) = &detail.open {
+        lines.push(format!("  open: {} ({})", open.conversation, open.state));
+    }
+    lines.push(String::new());
+    lines.extend(detail.facts.iter().map(fact));
+    lines.join("\n")
+}
+
+/// Why an agent was chosen, and why others were not.
+fn decision(decision: &Decision) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (at, candidate) in decision.eligible.iter().enumerate() {
+        let mark = if at == 0 && !decision.tie_break.is_empty() {
+            format!("chosen by {}", decision.tie_break)
+        } else {
+            "eligible".to_owned()
+        };
+        lines.push(format!("    {}: {mark}, load {} of {}", candidate.agent, candidate.load, candidate.capacity));
+    }
+    for excluded in &decision.excluded {
+        lines.push(format!("    {}: {}", excluded.agent, exclusion(&excluded.because)));
+    }
+    if decision.unlisted > 0 {
+        lines.push(format!("    and {} others", decision.unlisted));
+    }
+    lines
+}
+
+fn exclusion(because: &Exclusion) -> String {
+    match because {
+        Exclusion::Presence { presence } => format!("left out, is {presence}"),
+        Exclusion::Disconnected => "left out, its tool is not there".to_owned(),
+        Exclusion::AlreadyAsked => "left out, was asked in this round".to_owned(),
+        Exclusion::MissingSkill { skill, needed, has: 0 } => format!("left out, lacks {skill} (level {needed} is needed)"),
+        Exclusion::MissingSkill { skill, needed, has } => {
+            format!("left out, has {skill} at level {has} and {needed} is needed")
+        }
+        Exclusion::Full { load, capacity } => format!("left out, has no room ({load} of {capacity} in use)"),
+    }
+}
+
+/// One fact in a line. Messages are shown with their text: who asks for a transcript gets it.
+pub(crate) fn fact(record: &EventRecord) -> String {
+    format!("{}  {}", clock(record.at), describe(record))
+}
+
+/// What a fact says, without its time.
+pub(crate) fn describe(record: &EventRecord) -> String {
+    let name = record.event.name();
+    match &*record.event {
+        Event::MessageReceived { message, envelope, .. } => {
+            let who = envelope.sender.display.as_deref().unwrap_or("customer");
+            format!("{name} {message} {who} by {}: {}", envelope.account.kind, text(&envelope.content))
+        }
+        Event::MessageSent { message, agent, thread, content, .. } => {
+            format!("{name} {message} {agent} by {}: {}", thread.account.kind, text(content))
+        }
+        Event::MessageStatusChanged { messages, status, .. } => {
+            let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();
+            format!("{name} {} {status}", messages.join(" "))
+        }
+        Event::ConversationEnqueued { queue, reason, priority, requirement, .. } => {
+            let skills: Vec<String> = requirement.skills.iter().map(|(skill, level)| format!("{skill}>={level}")).collect();
+            format!("{name} in {queue} ({reason}), priority {priority}, needs [{}]", skills.join(" "))
+        }
+        Event::OfferCreated { offer, agent, .. } => format!("{name} {offer} to {agent}"),
+        Event::OfferAccepted { offer, agent, .. } | Event::OfferExpired { offer, agent, .. } => {
+            format!("{name} {offer} {agent}")
+        }
+        Event::OfferDeclined { offer, agent, reason, .. } => {
+            format!("{name} {offer} {agent} {}", reason.as_deref().unwrap_or(""))
+        }
+        Event::OfferRescinded { offer, agent, reason, .. } => format!("{name} {offer} {agent} ({reason})"),
+        Event::ConversationAssigned { agent, .. } => format!("{name} to {agent}"),
+        Event::ConversationTransferred { by, to_queue, to_agent, note, .. } => {
+            let to = to_agent.as_ref().map_or_else(|| to_queue.to_string(), ToString::to_string);
+            format!("{name} by {by} to {to}{}", note.as_deref().map(|note| format!(": {note}")).unwrap_or_default())
+        }
+        Event::ConversationClosed { by, disposition, .. } => {
+            let by = by.as_ref().map_or_else(|| "time".to_owned(), ToString::to_string);
+            format!("{name} by {by}{}", disposition.as_deref().map(|code| format!(", {code}")).unwrap_or_default())
+        }
+        Event::NoteAdded { agent, text, .. } => format!("{name} {agent}: {text}"),
+        Event::CustomerIdentityLinked { identity, .. } => format!("{name} {} {}", identity.scheme, identity.value),
+        event => match event.agent() {
+            Some(agent) => format!("{name} {agent}"),
+            None => name.to_owned(),
+        },
+    }
+}
+
+/// The text of a message, and a word for everything else in it.
+pub(crate) fn text(content: &[Part]) -> String {
+    let parts: Vec<String> = content
+        .iter()
+        .map(|part| match part {
+            Part::Text(text) => text.visible.clone().unwrap_or_else(|| text.body.clone()),
+            Part::Media(media) => format!("[{}]", media.kind),
+            Part::System { body } => format!("[{body}]"),
+            Part::Choice(choice) => choice.title.clone(),
+            _ => "[…]".to_owned(),
+        })
+        .collect();
+    // A terminal is told nothing by a customer but text.
+    parts.join(" ").chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// The time of day, UTC.
+pub(crate) fn clock(at: Timestamp) -> String {
+    let seconds = at.0 / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, at.0 % 1000)
+}
+
+fn span(now: Timestamp, since: Timestamp) -> String {
+    milliseconds(now.since(since).0)
+}
+
+fn milliseconds(ms: u64) -> String {
+    match ms / 1000 {
+        0 => format!("{ms} ms"),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Columns as wide as what is in them.
+pub(crate) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|word| (*word).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            cells.join("  ").trim_end().to_owned()
+        })
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_get_no_control_characters() {
+        assert_eq!(text(&[Part::text("hi\u{1b}[2Jthere\nyou")]), "hi\u{fffd}[2Jthere\nyou");
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let rows = [vec!["c1".to_owned(), "waiting".to_owned()], vec!["c100".to_owned(), "x".to_owned()]];
+        assert_eq!(table(&["id", "state"], rows.into_iter()), "id    state\nc1    waiting\nc100  x");
+    }
+}

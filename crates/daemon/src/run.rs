@@ -1,0 +1,376 @@
+//! `throughline run`: starts the roles, keeps them, and stops them in order.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adapter::{Channels, Environment, Ready};
+use bus::embedded::{self, Server};
+use bus::{Bus, Connection, Credentials, Options, Publish, Tls, Topology, permissions};
+use contract::command::{AdminCommand, Done, Reply};
+use contract::policy::Policy;
+use contract::{Encoding, TenantId, subject};
+use router::Router;
+use runtime::drain::Shutdown;
+use runtime::health::{Component, Health, Server as HealthServer};
+use runtime::metrics::Metrics;
+use tracing::{error, info, warn};
+
+use crate::Failure;
+use crate::cli::Role;
+use crate::roles::{Roles, prepare};
+use crate::settings::{self, Loaded, Mode};
+
+/// How long a process waits for a bus that another one is about to start.
+const BUS_WAIT: Duration = Duration::from_secs(20);
+
+/// Runs until told to stop.
+pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>) -> Result<(), Failure> {
+    let roles = Roles::new(only);
+    let ready = prepare(&loaded, |kind| roles.has_channel(kind)).map_err(Failure::Settings)?;
+    runtime::telemetry::init(loaded.settings.log.format, &loaded.settings.log.filter)?;
+    let metrics = Metrics::install()?;
+    let shutdown = Shutdown::new(Duration::from_millis(loaded.settings.drain.deadline_ms));
+    shutdown.listen(|| {})?;
+    let health = Health::new();
+    let process = Process { instance: instance(), loaded, config, roles, shutdown, health, metrics };
+    process.run(ready).await
+}
+
+/// Names this process in epochs, heartbeats and logs.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}-{}", if host.is_empty() { "throughline" } else { host }, std::process::id())
+}
+
+struct Process {
+    instance: String,
+    loaded: Loaded,
+    config: Option<PathBuf>,
+    roles: Roles,
+    shutdown: Shutdown,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Process {
+    async fn run(self, ready: Vec<Ready>) -> Result<(), Failure> {
+        let server = self.start_server().await?;
+        let bus = self.connect(permissions::ROUTER, true).await?;
+        self.watch(&bus);
+        let shards = self.loaded.settings.router.shards;
+        if self.roles.has(&Role::Router) || server.is_some() {
+            let kinds: Vec<&str> = self.kinds();
+            let replicas = usize::from(self.loaded.settings.router.replicas);
+            bus.ensure(&Topology::throughline(shards, replicas, &kinds)).await?;
+        }
+        let pages = self.start_pages(&bus).await?;
+        let customer_pages: Vec<String> = ready.iter().filter_map(Ready::page).collect();
+        let router = if self.roles.has(&Role::Router) { Some(self.start_router(&bus).await?) } else { None };
+        let channels = self.start_channels(ready).await?;
+        self.announce(server.as_ref(), pages.as_ref(), &customer_pages);
+        self.follow_policy(&bus, server.as_ref()).await;
+
+        info!("draining: channels first, then the router, the bus last");
+        for running in channels {
+            if let Err(error) = running.await {
+                error!(%error, "a channel ended badly");
+            }
+        }
+        if let Some(router) = router {
+            router.drain().await;
+        }
+        if let Err(error) = bus.flush().await {
+            warn!(%error, "the last messages may not have left");
+        }
+        if let Some(server) = server {
+            server.stop().await?;
+        }
+        info!("stopped");
+        Ok(())
+    }
+
+    /// The kinds of all configured accounts, wherever they run.
+    fn kinds(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = self.loaded.accounts.iter().map(|account| account.kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    fn users(&self, policy: &Policy) -> Vec<embedded::User> {
+        let tenant = self.loaded.tenant.as_str();
+        let agents: Vec<(&str, &str)> = policy.agents.keys().map(|agent| (tenant, agent.as_str())).collect();
+        permissions::all(&self.kinds(), &agents)
+    }
+
+    async fn start_server(&self) -> Result<Option<Server>, Failure> {
+        let bus = &self.loaded.settings.bus;
+        if bus.mode != Mode::Embedded || !self.roles.has(&Role::Bus) {
+            return Ok(None);
+        }
+        let server = Server::start(embedded::Options {
+            binary: bus.binary.clone(),
+            data_dir: bus.data_dir.clone(),
+            port: bus.port,
+            websocket_port: (bus.websocket_port != 0).then_some(bus.websocket_port),
+            monitor_port: (bus.monitor_port != 0).then_some(bus.monitor_port),
+            sync_interval: bus.sync_interval.clone(),
+            users: self.users(&self.loaded.policy),
+            shards: self.loaded.settings.router.shards,
+        })
+        .await?;
+        info!(url = server.url(), pid = server.pid(), adopted = server.adopted(), "the bus server runs");
+        Ok(Some(server))
+    }
+
+    /// Connects as a user of the embedded server, or as the settings say to an external one. With
+    /// `wait`, gives a bus that another process is starting the time to come up.
+    async fn connect(&self, user: &str, wait: bool) -> Result<Bus, Failure> {
+        let until = tokio::time::Instant::now() + BUS_WAIT;
+        loop {
+            let connected = match options(&self.loaded, user, &self.instance) {
+                Ok(options) => Bus::connect(options).await.map_err(Failure::from),
+                Err(failure) => Err(failure),
+            };
+            match connected {
+                Ok(bus) => return Ok(bus),
+                Err(Failure::Other(message)) if wait && tokio::time::Instant::now() < until => {
+                    info!(reason = message, "the bus is not there yet; waiting");
+                    if tokio::time::timeout(Duration::from_millis(500), self.shutdown.draining()).await.is_ok() {
+                        return Err(Failure::Other("stopped before the bus was there".to_owned()));
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// The connection as the readiness sees it.
+    fn watch(&self, bus: &Bus) {
+        let component = self.health.component("bus");
+        let mut connection = bus.connection();
+        tokio::spawn(async move {
+            loop {
+                match *connection.borrow_and_update() {
+                    Connection::Up => component.up(),
+                    Connection::Down => component.down("not connected"),
+                }
+                if connection.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn start_pages(&self, bus: &Bus) -> Result<Option<std::net::SocketAddr>, Failure> {
+        let wall = if self.roles.has(&Role::Wall) {
+            desk::router(bus.clone(), self.loaded.tenant.clone())
+        } else {
+            axum::Router::new()
+        };
+        let listen = self.loaded.settings.http.listen;
+        let bound = HealthServer::bind(listen, self.health.clone(), self.metrics.clone(), wall).await;
+        let server = bound.map_err(|problem| Failure::Settings(vec![problem]))?;
+        let address = server.local_addr()?;
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            if let Err(error) = server.serve(async move { shutdown.draining().await }).await {
+                error!(%error, "the health pages ended");
+            }
+        });
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move { metrics.upkeep().await });
+        Ok(Some(address))
+    }
+
+    async fn start_router(&self, bus: &Bus) -> Result<Router, Failure> {
+        let settings = &self.loaded.settings.router;
+        let component = self.health.component("router");
+        component.down("no shard has an owner yet");
+        let router = Router::start(
+            bus.clone(),
+            router::Options {
+                shards: settings.shards,
+                instance: self.instance.clone(),
+                batch_messages_max: settings.batch_messages_max as usize,
+                checkpoint_records: settings.checkpoint_every_records,
+                checkpoint_every: Duration::from_millis(settings.checkpoint_every_ms),
+                ping_every: Duration::from_millis(settings.owner_ping_ms),
+                ping_timeout: Duration::from_millis(settings.owner_ping_timeout_ms),
+            },
+        )
+        .await?;
+        let mut leadership = router.leadership();
+        report_leadership(&component, &leadership.borrow());
+        tokio::spawn(async move {
+            while leadership.changed().await.is_ok() {
+                report_leadership(&component, &leadership.borrow_and_update());
+            }
+        });
+        self.apply_policy(bus, &self.loaded.policy).await?;
+        Ok(router)
+    }
+
+    /// Puts the policy into force; waits for a router to lead the tenant's shard.
+    async fn apply_policy(&self, bus: &Bus, policy: &Policy) -> Result<(), Failure> {
+        let component = self.health.component("policy");
+        let command = AdminCommand::PolicyApply { policy: Box::new(policy.clone()) };
+        let id = format!("{}-{}", self.instance, runtime::clock::now());
+        let request = Publish {
+            subject: subject::admin_command(&self.loaded.tenant, command.verb()),
+            payload: command.encode(&id, Encoding::MsgPack)?.into(),
+            content_type: Some(Encoding::MsgPack.content_type()),
+            ..Publish::default()
+        };
+        loop {
+            let why = match bus.request(request.clone(), Duration::from_secs(2)).await {
+                Ok(answer) => {
+                    let reply: Reply<Done> = Encoding::MsgPack.decode(&answer.payload, answer.payload.len())?;
+                    match reply.refusal {
+                        None => {
+                            component.up();
+                            info!(tenant = %self.loaded.tenant, queues = policy.queues.len(), agents = policy.agents.len(), "the policy is in force");
+                            return Ok(());
+                        }
+                        Some(refusal) if refusal.kind == contract::command::RefusalKind::Unavailable => refusal.to_string(),
+                        Some(refusal) => return Err(Failure::Other(format!("the policy is refused: {refusal}"))),
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            component.down(&why);
+            info!(reason = why, "the policy is not in force yet; trying again");
+            let pause = tokio::time::timeout(Duration::from_millis(250), self.shutdown.draining()).await;
+            if pause.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens and runs the accounts, each kind over a connection with that kind's rights.
+    async fn start_channels(&self, ready: Vec<Ready>) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
+        let mut by_kind: std::collections::BTreeMap<String, Vec<Ready>> = std::collections::BTreeMap::new();
+        for account in ready {
+            by_kind.entry(account.file.kind.to_string()).or_default().push(account);
+        }
+        let mut running = Vec::new();
+        for (kind, accounts) in by_kind {
+            let bus = self.connect(&permissions::adapter_user(&kind), true).await?;
+            let environment = Environment {
+                bus,
+                shards: self.loaded.settings.router.shards,
+                data_dir: self.loaded.settings.bus.data_dir.clone(),
+                instance: self.instance.clone().into(),
+                shutdown: self.shutdown.clone(),
+            };
+            let channels = Channels::open(accounts, environment).await?;
+            running.push(tokio::spawn(channels.run()));
+        }
+        Ok(running)
+    }
+
+    /// Tells a person where to look.
+    fn announce(&self, server: Option<&Server>, pages: Option<&std::net::SocketAddr>, customer_pages: &[String]) {
+        let mut lines = vec![format!("Throughline runs ({}).", self.instance)];
+        if let Some(pages) = pages {
+            if self.roles.has(&Role::Wall) {
+                lines.push(format!("  wall      http://{pages}/"));
+            }
+            lines.push(format!("  health    http://{pages}/readyz   metrics http://{pages}/metrics"));
+        }
+        lines.extend(customer_pages.iter().map(|page| format!("  customer  {page}")));
+        if let Some(server) = server {
+            lines.push(format!("  bus       {}", server.url()));
+        }
+        if let Some(agent) = self.loaded.policy.agents.keys().next() {
+            lines.push(format!("  agent     throughline agent {agent}   (in another terminal; `throughline agent --help`)"));
+        }
+        crate::output::say(&lines.join("\n"));
+    }
+
+    /// Reads the policy again whenever SIGHUP asks for it, until the drain.
+    async fn follow_policy(&self, bus: &Bus, server: Option<&Server>) {
+        let mut reloads = self.shutdown.reloads();
+        loop {
+            tokio::select! {
+                () = self.shutdown.draining() => return,
+                () = reloads.next() => {}
+            }
+            if let Err(failure) = self.reload(bus, server).await {
+                match failure {
+                    Failure::Settings(problems) => {
+                        for problem in problems {
+                            error!(%problem, "the policy is not reloaded; the old one stays in force");
+                        }
+                    }
+                    Failure::Other(reason) => error!(reason, "the policy is not reloaded; the old one stays in force"),
+                }
+            }
+        }
+    }
+
+    async fn reload(&self, bus: &Bus, server: Option<&Server>) -> Result<(), Failure> {
+        let dir = settings::load(self.config.as_deref(), std::env::vars(), &[]);
+        let dir = dir.map_or_else(|_| self.loaded.settings.policy.dir.clone(), |loaded| loaded.settings.policy.dir);
+        let policy = settings::load_policy(&dir).map_err(Failure::Settings)?;
+        if let Some(server) = server {
+            server.set_users(self.users(&policy)).await?;
+        }
+        if self.roles.has(&Role::Router) {
+            self.apply_policy(bus, &policy).await?;
+        }
+        Ok(())
+    }
+}
+
+fn report_leadership(component: &Component, leadership: &router::Leadership) {
+    if leadership.complete() {
+        component.up();
+    } else {
+        let missing = leadership.owned.iter().filter(|owned| !**owned).count();
+        component.down(format!("{missing} shards have no owner"));
+    }
+}
+
+/// How to reach the bus as a user.
+pub(crate) fn options(loaded: &Loaded, user: &str, name: &str) -> Result<Options, Failure> {
+    let bus = &loaded.settings.bus;
+    let (servers, credentials) = match bus.mode {
+        Mode::Embedded => {
+            let (url, credentials) = embedded::reach(&bus.data_dir, user)?;
+            (vec![url], credentials)
+        }
+        Mode::External => (bus.servers.clone(), external_credentials(loaded)?),
+    };
+    Ok(Options {
+        servers,
+        name: format!("throughline {user} {name}"),
+        credentials,
+        tls: Tls {
+            ca_file: bus.tls.ca_file.clone(),
+            cert_file: bus.tls.cert_file.clone(),
+            key_file: bus.tls.key_file.clone(),
+            required: bus.tls.required,
+        },
+        timeout: bus.timeout(),
+    })
+}
+
+fn external_credentials(loaded: &Loaded) -> Result<Credentials, Failure> {
+    let given = &loaded.settings.bus.credentials;
+    Ok(match (&given.user, &given.password, &given.token, &given.nkey, &given.creds_file) {
+        (Some(user), Some(password), ..) => {
+            Credentials::Password { user: user.clone(), password: password.resolve()?.expose().to_owned() }
+        }
+        (_, _, Some(token), ..) => Credentials::Token(token.resolve()?.expose().to_owned()),
+        (_, _, _, Some(nkey), _) => Credentials::Nkey(nkey.resolve()?.expose().to_owned()),
+        (.., Some(file)) => Credentials::File(file.clone()),
+        _ => Credentials::None,
+    })
+}
+
+/// The tenant of a process, for those who only ask.
+pub(crate) fn tenant(loaded: &Loaded) -> TenantId {
+    loaded.tenant.clone()
+}

@@ -1,0 +1,489 @@
+//! The settings of the whole program: the struct behind `config/throughline.toml`, the policy beside
+//! it and the accounts of the channels.
+//!
+//! [`load`] reads and composes, [`Settings::validate`] says everything that is wrong with the values;
+//! neither opens, creates or resolves anything. Secrets stay references.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use contract::policy::Policy;
+use contract::{AccountId, ChannelKind, TenantId};
+use runtime::secret::Secret;
+use runtime::settings::{Loader, Problem, files_in, load_dir, read_table};
+use runtime::telemetry::{Format, check_filter};
+use serde::Deserialize;
+
+/// The settings of a program that was told nothing.
+pub(crate) const DEFAULT_TOML: &str = include_str!("../../../config/throughline.toml");
+/// Where the settings are unless `--config` says otherwise; need not exist.
+pub(crate) const DEFAULT_FILE: &str = "config/throughline.toml";
+
+const SHARDS_MAX: u16 = 64;
+const BATCH_MESSAGES_MAX: u32 = 4096;
+
+/// `config/throughline.toml`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) bus: Bus,
+    pub(crate) router: Router,
+    pub(crate) http: Http,
+    pub(crate) log: Log,
+    pub(crate) drain: Drain,
+    pub(crate) policy: PolicyPlace,
+    pub(crate) channels: Channels,
+}
+
+/// The bus.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Bus {
+    pub(crate) mode: Mode,
+    pub(crate) servers: Vec<String>,
+    pub(crate) timeout_ms: u64,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) websocket_port: u16,
+    pub(crate) monitor_port: u16,
+    pub(crate) sync_interval: String,
+    pub(crate) binary: Option<PathBuf>,
+    pub(crate) credentials: Credentials,
+    pub(crate) tls: Tls,
+}
+
+/// Whose server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// Ours: started, watched and stopped by the daemon.
+    Embedded,
+    /// Somebody else's.
+    External,
+}
+
+/// Who to be on an external bus.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Credentials {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) token: Option<Secret>,
+    pub(crate) nkey: Option<Secret>,
+    pub(crate) creds_file: Option<PathBuf>,
+}
+
+/// TLS to an external bus.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Tls {
+    pub(crate) required: bool,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) cert_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// The router.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Router {
+    pub(crate) shards: u16,
+    pub(crate) replicas: u8,
+    pub(crate) batch_messages_max: u32,
+    pub(crate) checkpoint_every_records: u64,
+    pub(crate) checkpoint_every_ms: u64,
+    pub(crate) owner_ping_ms: u64,
+    pub(crate) owner_ping_timeout_ms: u64,
+    pub(crate) membership_ttl_ms: u64,
+    pub(crate) membership_renew_ms: u64,
+}
+
+/// The program's own web server.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Http {
+    pub(crate) listen: SocketAddr,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Log {
+    pub(crate) format: Format,
+    pub(crate) filter: String,
+}
+
+/// The end.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Drain {
+    pub(crate) deadline_ms: u64,
+}
+
+/// Where the policy is.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct PolicyPlace {
+    pub(crate) dir: PathBuf,
+    pub(crate) tenant: String,
+}
+
+/// Where the accounts are.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Channels {
+    pub(crate) dir: PathBuf,
+}
+
+/// Everything that the operator told the program.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub(crate) settings: Settings,
+    /// The tenant that the policy is for.
+    pub(crate) tenant: TenantId,
+    pub(crate) policy: Policy,
+    pub(crate) accounts: Vec<Account>,
+}
+
+/// One account of a channel: a file whose content its channel understands.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    pub(crate) file: PathBuf,
+    pub(crate) kind: ChannelKind,
+    pub(crate) name: AccountId,
+    pub(crate) table: toml::Table,
+}
+
+impl Bus {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+/// Reads the settings, the policy and the accounts. `file` is what `--config` says, `overrides` are
+/// flags of the form `bus.port=4333`.
+///
+/// # Errors
+/// Every problem found in any of them.
+pub(crate) fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    overrides: &[String],
+) -> Result<Loaded, Vec<Problem>> {
+    let default_file = Path::new(DEFAULT_FILE);
+    let mut loader = Loader::new(DEFAULT_TOML).env(environment);
+    if let Some(file) = file {
+        loader = loader.file(file);
+    } else if default_file.exists() {
+        loader = loader.file(default_file);
+    }
+    loader = overrides.iter().fold(loader, |loader, pair| loader.set_pair(pair));
+
+    let mut settings: Settings = loader.load()?;
+    let mut problems = settings.validate();
+    for problem in &mut problems {
+        problem.source = loader.source_of(&problem.path);
+    }
+    settings.relative_to(file.unwrap_or(default_file).parent().unwrap_or(Path::new("")));
+
+    let tenant = TenantId::new(settings.policy.tenant.clone());
+    let policy = load_policy(&settings.policy.dir).map_err(|found| problems.extend(found));
+    let accounts = load_accounts(&settings.channels.dir).map_err(|found| problems.extend(found));
+    match (tenant, policy, accounts) {
+        (Ok(tenant), Ok(policy), Ok(accounts)) if problems.is_empty() => {
+            Ok(Loaded { settings, tenant, policy, accounts })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// Reads the policy alone, as a reload does.
+///
+/// # Errors
+/// Every problem found.
+pub(crate) fn load_policy(dir: &Path) -> Result<Policy, Vec<Problem>> {
+    let policy: Policy = load_dir(dir)?;
+    let source = dir.display().to_string();
+    let problems: Vec<_> = policy
+        .problems()
+        .into_iter()
+        .map(|text| match text.split_once(": ") {
+            Some((path, message)) => Problem::new(path, &source, message),
+            None => Problem::new("", &source, text),
+        })
+        .collect();
+    if problems.is_empty() { Ok(policy) } else { Err(problems) }
+}
+
+/// Reads the accounts of all channels. What is in them is for each channel to judge.
+///
+/// # Errors
+/// Every problem found.
+pub(crate) fn load_accounts(dir: &Path) -> Result<Vec<Account>, Vec<Problem>> {
+    let mut accounts = Vec::new();
+    let mut problems = Vec::new();
+    let mut seen = BTreeMap::new();
+    for file in files_in(dir).map_err(|problem| vec![problem])? {
+        let source = file.display().to_string();
+        let table = match read_table(&file) {
+            Ok(table) => table,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        let name = |key: &str| {
+            let text = table.get(key).and_then(toml::Value::as_str);
+            text.ok_or_else(|| Problem::new(key, &source, "a name is needed"))
+        };
+        let kind = name("kind")
+            .and_then(|text| ChannelKind::new(text).map_err(|error| Problem::new("kind", &source, error.to_string())));
+        let account = name("account")
+            .and_then(|text| AccountId::new(text).map_err(|error| Problem::new("account", &source, error.to_string())));
+        match (kind, account) {
+            (Ok(kind), Ok(name)) => {
+                if let Some(other) = seen.insert((kind.clone(), name.clone()), source.clone()) {
+                    problems.push(Problem::new("account", &source, format!("{kind}/{name} stands in {other} too")));
+                }
+                accounts.push(Account { file, kind, name, table });
+            }
+            (kind, account) => problems.extend(kind.err().into_iter().chain(account.err())),
+        }
+    }
+    if problems.is_empty() { Ok(accounts) } else { Err(problems) }
+}
+
+impl Settings {
+    /// Everything that is wrong with the values, each with its path.
+    pub(crate) fn validate(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        self.bus.validate(&mut problems);
+        self.router.validate(self.bus.mode, &mut problems);
+        problems.check("drain.deadline_ms", self.drain.deadline_ms > 0, "must be more than 0");
+        if let Err(error) = check_filter(&self.log.filter) {
+            problems.add("log.filter", error.to_string());
+        }
+        if let Err(error) = TenantId::new(self.policy.tenant.clone()) {
+            problems.add("policy.tenant", error.to_string());
+        }
+        if self.bus.mode == Mode::Embedded {
+            let http = if self.http.listen.ip().is_loopback() || self.http.listen.ip().is_unspecified() {
+                self.http.listen.port()
+            } else {
+                0
+            };
+            let mut taken = BTreeMap::new();
+            for (path, port) in [
+                ("bus.port", self.bus.port),
+                ("bus.websocket_port", self.bus.websocket_port),
+                ("bus.monitor_port", self.bus.monitor_port),
+                ("http.listen", http),
+            ] {
+                if port == 0 {
+                    continue;
+                }
+                if let Some(other) = taken.insert(port, path) {
+                    problems.add(path, format!("port {port} is that of {other} too"));
+                }
+            }
+        }
+        problems.0
+    }
+
+    /// Takes relative names of files from `dir`, the folder of the settings file. Not `bus.data_dir`
+    /// and `bus.binary`: those are things of the place where the program runs.
+    fn relative_to(&mut self, dir: &Path) {
+        for path in [&mut self.policy.dir, &mut self.channels.dir] {
+            *path = dir.join(&path);
+        }
+        let (credentials, tls) = (&mut self.bus.credentials, &mut self.bus.tls);
+        for path in [&mut credentials.creds_file, &mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file] {
+            *path = path.take().map(|path| dir.join(path));
+        }
+        for secret in [&mut credentials.password, &mut credentials.token, &mut credentials.nkey] {
+            *secret = secret.take().map(|secret| secret.relative_to(dir));
+        }
+    }
+}
+
+impl Bus {
+    fn validate(&self, problems: &mut Problems) {
+        problems.check("bus.timeout_ms", self.timeout_ms >= 100, "must be at least 100");
+        problems.check("bus.data_dir", !self.data_dir.as_os_str().is_empty(), "must name a folder");
+        let sync = self.sync_interval == "always" || is_span(&self.sync_interval);
+        problems.check("bus.sync_interval", sync, "must be \"always\" or a span like \"100ms\" or \"2s\"");
+        for (n, server) in self.servers.iter().enumerate() {
+            let path = format!("bus.servers[{n}]");
+            let address = ["nats://", "tls://"].iter().find_map(|scheme| server.strip_prefix(scheme));
+            match address {
+                None | Some("") => problems.add(path, "must be nats://host:port or tls://host:port"),
+                // Not repeated: it may hold a password.
+                Some(address) if address.contains('@') => {
+                    problems.add(path, "must not hold a user or a password; use bus.credentials");
+                }
+                Some(_) => {}
+            }
+        }
+        let external = self.mode == Mode::External;
+        problems.check("bus.servers", !external || !self.servers.is_empty(), "must name a server in mode \"external\"");
+        self.credentials.validate(self.mode, problems);
+        let tls = &self.tls;
+        let pair = tls.cert_file.is_some() == tls.key_file.is_some();
+        problems.check("bus.tls", pair, "cert_file and key_file are needed together");
+        let any = tls.required || tls.ca_file.is_some() || tls.cert_file.is_some();
+        problems.check("bus.tls", external || !any, "is for mode \"external\"; an embedded server listens on loopback");
+    }
+}
+
+impl Credentials {
+    fn validate(&self, mode: Mode, problems: &mut Problems) {
+        let pair = self.user.is_some() == self.password.is_some();
+        problems.check("bus.credentials", pair, "user and password are needed together");
+        let user = self.user.is_some() || self.password.is_some();
+        let ways = [user, self.token.is_some(), self.nkey.is_some(), self.creds_file.is_some()];
+        let ways = ways.iter().filter(|way| **way).count();
+        problems.check(
+            "bus.credentials",
+            ways <= 1,
+            "only one way to log in: user and password, token, nkey or creds_file",
+        );
+        let external = mode == Mode::External;
+        problems.check(
+            "bus.credentials",
+            external || ways == 0,
+            "is for mode \"external\"; an embedded server has its own",
+        );
+    }
+}
+
+impl Router {
+    fn validate(&self, mode: Mode, problems: &mut Problems) {
+        let between = |value: u64, least: u64, most: u64| (least..=most).contains(&value);
+        let shards = between(self.shards.into(), 1, SHARDS_MAX.into());
+        problems.check("router.shards", shards, format!("must be 1 to {SHARDS_MAX}"));
+        problems.check("router.replicas", matches!(self.replicas, 1 | 3 | 5), "must be 1, 3 or 5");
+        let alone = mode == Mode::Embedded && self.replicas > 1;
+        problems.check("router.replicas", !alone, "an embedded server is alone; more than 1 needs mode \"external\"");
+        let batch = between(self.batch_messages_max.into(), 1, BATCH_MESSAGES_MAX.into());
+        problems.check("router.batch_messages_max", batch, format!("must be 1 to {BATCH_MESSAGES_MAX}"));
+        problems.check("router.checkpoint_every_records", self.checkpoint_every_records > 0, "must be more than 0");
+        problems.check("router.checkpoint_every_ms", self.checkpoint_every_ms >= 1000, "must be at least 1000");
+        problems.check("router.owner_ping_ms", self.owner_ping_ms >= 10, "must be at least 10");
+        problems.check("router.owner_ping_timeout_ms", self.owner_ping_timeout_ms >= 10, "must be at least 10");
+        let ttl = self.membership_ttl_ms >= 1000 && self.membership_ttl_ms.is_multiple_of(1000);
+        problems.check("router.membership_ttl_ms", ttl, "must be whole seconds, at least 1000");
+        let renew =
+            self.membership_renew_ms > 0 && self.membership_renew_ms.saturating_mul(2) <= self.membership_ttl_ms;
+        problems.check(
+            "router.membership_renew_ms",
+            renew,
+            "must be more than 0 and at most half of membership_ttl_ms",
+        );
+    }
+}
+
+/// A number and a unit, as the server understands it.
+fn is_span(text: &str) -> bool {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    number.parse::<u32>().is_ok_and(|number| number > 0) && matches!(unit, "ms" | "s" | "m")
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn check(&mut self, path: &str, holds: bool, message: impl Into<String>) {
+        if !holds {
+            self.add(path, message);
+        }
+    }
+
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem::new(path, "", message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(file: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(file)
+    }
+
+    fn load_with(overrides: &[&str]) -> Result<Loaded, Vec<String>> {
+        let overrides: Vec<String> = overrides.iter().map(|pair| (*pair).to_owned()).collect();
+        let loaded = load(Some(&config("throughline.toml")), [], &overrides);
+        loaded.map_err(|problems| problems.iter().map(Problem::to_string).collect())
+    }
+
+    #[test]
+    fn what_is_delivered_is_valid() {
+        let loaded = load_with(&[]).unwrap();
+        assert_eq!(loaded.tenant.as_str(), "main");
+        assert_eq!(loaded.policy.queues.len(), 2);
+        assert_eq!(loaded.policy.agents.len(), 5);
+        assert_eq!(loaded.accounts.len(), 1);
+        assert_eq!(loaded.settings.router.shards, contract::shard::SHARDS_DEFAULT);
+        assert_eq!(loaded.policy.timing, contract::policy::Timing::default());
+    }
+
+    #[test]
+    fn settings_in_comments_exist() {
+        // Each commented example of the file, taken out of its comment, is a setting.
+        let mut text = String::new();
+        for line in DEFAULT_TOML.lines() {
+            let example = line.strip_prefix("# ").filter(|rest| {
+                rest.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+            });
+            text.push_str(example.unwrap_or(line));
+            text.push('\n');
+        }
+        let settings: Settings = Loader::new(&text).load().unwrap();
+        assert!(settings.bus.binary.is_some() && settings.bus.tls.key_file.is_some());
+        let credentials = &settings.bus.credentials;
+        assert!(credentials.password.is_some() && credentials.token.is_some() && credentials.creds_file.is_some());
+        let said: Vec<_> = settings.validate().iter().map(Problem::to_string).collect();
+        assert_eq!(said.len(), 3, "one way to log in, and neither for an embedded server: {said:?}");
+    }
+
+    #[test]
+    fn every_problem_is_said_with_its_path_and_source() {
+        let found = load_with(&[
+            "router.shards=0",
+            "bus.mode=external",
+            "policy.tenant=",
+            "log.filter=loud=1=2",
+            "channels.dir=nowhere",
+        ]);
+        let found = found.unwrap_err();
+        let expected = [
+            "bus.servers: must name a server",
+            "flag router.shards: router.shards: must be 1 to 64",
+            "flag log.filter: log.filter: ",
+            "flag policy.tenant: policy.tenant: ",
+            "nowhere: cannot read the folder",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (problem, part) in found.iter().zip(expected) {
+            assert!(problem.contains(part), "{part}\n{found:#?}");
+        }
+    }
+
+    #[test]
+    fn addresses_with_a_password_are_refused_without_repeating_it() {
+        let found = load_with(&["bus.mode=external", "bus.servers=[\"nats://u:hunter2@host\"]"]).unwrap_err();
+        assert_eq!(found.len(), 1);
+        assert!(!found[0].contains("hunter2"), "{found:?}");
+    }
+
+    #[test]
+    fn ports_must_differ() {
+        let found = load_with(&["bus.websocket_port=8090"]).unwrap_err();
+        assert!(found[0].contains("http.listen: port 8090 is that of bus.websocket_port too"), "{found:?}");
+        assert!(load_with(&["bus.port=0", "bus.websocket_port=0"]).is_ok());
+    }
+
+    #[test]
+    fn spans() {
+        for good in ["100ms", "2s", "1m"] {
+            assert!(is_span(good), "{good}");
+        }
+        for bad in ["", "100", "0s", "1h2", "-1s", "s", "1 s"] {
+            assert!(!is_span(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A state under test, beside a replica that only ever replays the journal and a twin that was read
+//! back from a snapshot. Every input is checked against everything that must hold.
+
+use contract::command::{AdminCommand, AgentCommand, Done, Refusal};
+use contract::journal::{Cause, Entry, Fingerprint};
+use contract::policy::Policy;
+use contract::{AgentId, CustomerId, Encoding, Envelope, Event, SmolStr, Timestamp};
+use throughline_engine::invariant::Auditor;
+use throughline_engine::{Answer, CommandInput, Emitted, Phase, State, Step};
+
+use crate::{fixture, naive};
+
+pub struct World {
+    pub state: State,
+    /// What the clock says; may step back.
+    pub clock: Timestamp,
+    replica: State,
+    twin: State,
+    auditor: Auditor,
+    commands: u64,
+}
+
+/// What a command came to.
+pub enum Outcome {
+    Done(Step),
+    Repeated,
+    Refused(Refusal),
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            state: State::new(),
+            clock: Timestamp(1_700_000_000_000),
+            replica: State::new(),
+            twin: State::new(),
+            auditor: Auditor::default(),
+            commands: 0,
+        }
+    }
+
+    /// An envelope arrives. `None`: it was taken in before.
+    pub fn envelope(&mut self, customer: CustomerId, envelope: &Envelope) -> Option<Step> {
+        assert_eq!(self.state.has_seen(envelope), self.replica.has_seen(envelope), "R10: repeats are known");
+        if self.state.has_seen(envelope) {
+            return None;
+        }
+        let now = self.clock;
+        let step = self.apply(|state| {
+            let customer = State::needs_customer(envelope).then_some(customer);
+            let mut step = state.open_step(now, Cause::Envelope(Fingerprint(envelope.fingerprint())));
+            state.receive(&mut step, customer, envelope.clone());
+            step
+        });
+        self.journal(&step);
+        assert!(self.state.has_seen(envelope), "R7: an envelope is remembered");
+        Some(step)
+    }
+
+    pub fn command(&mut self, agent: &AgentId, command: AgentCommand) -> Outcome {
+        self.commands += 1;
+        let id = SmolStr::from(format!("command-{}", self.commands));
+        self.command_as(agent, id, command)
+    }
+
+    pub fn command_as(&mut self, agent: &AgentId, id: SmolStr, command: AgentCommand) -> Outcome {
+        self.input(CommandInput::Agent { agent: agent.clone(), id, command })
+    }
+
+    pub fn policy(&mut self, policy: Policy) -> Outcome {
+        self.commands += 1;
+        let id = SmolStr::from(format!("command-{}", self.commands));
+        self.input(CommandInput::Admin { id, command: AdminCommand::PolicyApply { policy: Box::new(policy) } })
+    }
+
+    fn input(&mut self, input: CommandInput) -> Outcome {
+        let (now, before) = (self.clock, self.state.fingerprint());
+        match self.apply(|state| state.command(now, input.clone())) {
+            Answer::Done(done, step) => {
+                self.journal(&step);
+                self.repeat(input, &done);
+                Outcome::Done(step)
+            }
+            Answer::Repeated(_) => {
+                assert!(self.state.fingerprint() == before, "R7: a repeated command changes nothing");
+                Outcome::Repeated
+            }
+            Answer::Refused(refusal) => {
+                assert!(self.state.fingerprint() == before, "a refused command changes nothing: {refusal}");
+                Outcome::Refused(refusal)
+            }
+        }
+    }
+
+    /// The tool sends its command once more, since the answer was lost.
+    fn repeat(&mut self, input: CommandInput, done: &Done) {
+        let now = self.clock;
+        match self.apply(|state| state.command(now, input.clone())) {
+            Answer::Repeated(again) => assert_eq!(again, *done, "R7: a repeat is answered the same"),
+            other => panic!("R7: a repeated command was taken for {other:?}"),
+        }
+        assert!(self.state.fingerprint() == self.replica.fingerprint(), "R7: a repeated command changes nothing");
+    }
+
+    pub fn heard(&mut self, agent: &AgentId) -> Step {
+        let now = self.clock;
+        let step = self.apply(|state| state.agent_heard(now, agent));
+        self.journal(&step);
+        step
+    }
+
+    pub fn silent(&mut self, agent: &AgentId) -> Step {
+        let now = self.clock;
+        let step = self.apply(|state| state.agent_silent(now, agent));
+        self.journal(&step);
+        step
+    }
+
+    pub fn tick(&mut self) -> Option<Step> {
+        let now = self.clock;
+        let step = self.apply(|state| state.tick(now));
+        if let Some(step) = &step {
+            assert!(!step.is_empty());
+            self.journal(step);
+        }
+        assert!(self.state.next_deadline().is_none_or(|due| due > now), "something is overdue after a tick");
+        step
+    }
+
+    /// From here on, the twin is what a new owner reads back from a snapshot taken now.
+    pub fn snapshot(&mut self) {
+        let bytes = Encoding::MsgPack.encode(&self.state).unwrap();
+        self.twin = Encoding::MsgPack.decode(&bytes, usize::MAX).unwrap();
+        self.twin.reindex();
+        assert!(self.twin.fingerprint() == bytes, "a snapshot reads back as it was written");
+        assert_eq!(self.twin.next_deadline(), self.state.next_deadline());
+        assert_eq!(self.twin.counts(), self.state.counts());
+    }
+
+    /// Gives an input to the state and to the twin, which must do the same.
+    fn apply<T: PartialEq + std::fmt::Debug>(&mut self, input: impl Fn(&mut State) -> T) -> T {
+        let outcome = input(&mut self.state);
+        assert_eq!(input(&mut self.twin), outcome, "a state from a snapshot behaves as the state");
+        outcome
+    }
+
+    /// Replays what was decided, fact by fact, and checks all there is to check.
+    fn journal(&mut self, step: &Step) {
+        if step.is_empty() && matches!(step.cause, Cause::Notice | Cause::Timer) {
+            return;
+        }
+        let entry = self.stored(step);
+        assert_eq!(entry.events.len(), step.emitted.len());
+        for (event, emitted) in entry.events.iter().zip(&step.emitted) {
+            self.check_choice(event);
+            let reach = self.replica.evolve(entry.at, event);
+            let replayed = Emitted { event: event.clone(), reach };
+            assert_eq!(replayed, *emitted, "R10: a replay reaches whom the fact reached");
+            self.auditor.observe(&self.replica, &replayed);
+        }
+        self.replica.evolve_cause(entry.at, &entry.cause);
+        self.check();
+    }
+
+    /// The step as it comes back from the journal.
+    fn stored(&self, step: &Step) -> Entry {
+        let bytes = Encoding::MsgPack.encode(&step.entry(&fixture::tenant())).unwrap();
+        Encoding::MsgPack.decode(&bytes, usize::MAX).unwrap()
+    }
+
+    /// Before a fact is evolved: an offer is the one that looking at everything finds.
+    fn check_choice(&self, event: &Event) {
+        if let Event::OfferCreated { conversation, agent, decision, .. } = event {
+            let expected = naive::next_offer(&self.replica);
+            assert_eq!(expected, Some((*conversation, agent.clone())), "the first item, for the best agent");
+            assert!(naive::in_order(&decision.eligible), "best first: {:?}", decision.eligible);
+            let waiting = self.replica.conversation(*conversation).unwrap();
+            assert_eq!(decision.eligible.first().map(|first| &first.agent), Some(agent));
+            for excluded in &decision.excluded {
+                assert!(decision.eligible.iter().all(|candidate| candidate.agent != excluded.agent));
+            }
+            assert_eq!(naive::best_agent(&self.replica, waiting).as_ref(), Some(agent));
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.state.violations(), Vec::new());
+        assert_eq!(self.replica.violations(), Vec::new());
+        assert_eq!(self.auditor.violations(), &[]);
+        assert_eq!(naive::next_offer(&self.state), None, "R4: nobody is overlooked");
+        let fingerprint = self.state.fingerprint();
+        assert!(fingerprint == self.replica.fingerprint(), "R10: a replay gives the state");
+        assert!(fingerprint == self.twin.fingerprint(), "a state from a snapshot goes on as the state");
+        assert_eq!(self.state.next_deadline(), self.replica.next_deadline());
+        assert_eq!(self.state.next_deadline(), self.twin.next_deadline());
+        for (id, conversation) in self.state.conversations() {
+            let explained = self.state.explain(id).unwrap();
+            if matches!(conversation.phase, Phase::Waiting { .. }) {
+                assert_eq!(explained.now.eligible, vec![], "R4 and R12 agree");
+            }
+            assert_eq!(self.state.open_conversation(conversation.customer), Some(id), "one conversation a customer");
+        }
+    }
+}

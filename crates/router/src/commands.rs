@@ -1,0 +1,229 @@
+//! Requests: who asks, what, and how the answer is written.
+
+use std::collections::BTreeMap;
+
+use bus::{Message, Publish};
+use contract::codec::CONTENT_TYPE;
+use contract::command::{
+    AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind, Reply,
+};
+use contract::feed::ConversationView;
+use contract::subject::{Command, Sender};
+use contract::{
+    AccountId, AgentId, ChannelKind, ConversationId, Encoding, EventRecord, SmolStr, TenantId,
+};
+use engine::{AgentView, CommandInput, Counts, Explanation};
+use profile::CustomerView;
+use serde::{Deserialize, Serialize};
+
+use crate::tenant::Tenant;
+
+/// A request as it came.
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) message: Message,
+}
+
+/// Where an answer goes, and how it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplyTo {
+    pub(crate) subject: Option<String>,
+    pub(crate) id: SmolStr,
+    pub(crate) encoding: Encoding,
+}
+
+/// What a request asks.
+pub(crate) enum Asked {
+    /// To change something.
+    Change(CommandInput),
+    /// A question of an agent's tool.
+    Agent(AgentId, AgentQuery),
+    /// A question of an operator.
+    Admin(AdminCommand),
+    /// A question of a channel.
+    Channel(ChannelKind, AccountId, ChannelQuery),
+}
+
+impl Request {
+    /// The tenant whose request it is.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        &self.command.tenant
+    }
+
+    /// Reads the request.
+    pub(crate) fn read(self) -> (ReplyTo, Result<Asked, Refusal>) {
+        let payload = &self.message.payload;
+        let mut reply_to =
+            ReplyTo { subject: self.message.reply.clone(), id: SmolStr::default(), encoding: Encoding::Json };
+        reply_to.encoding = match Encoding::detect(self.message.headers.get(CONTENT_TYPE), payload) {
+            Ok(encoding) => encoding,
+            Err(error) => return (reply_to, Err(Refusal::new(RefusalKind::Invalid, error.to_string()))),
+        };
+        let (verb, encoding) = (self.command.verb.as_str(), reply_to.encoding);
+        let mut id = SmolStr::default();
+        let asked = match self.command.sender {
+            Sender::Agent(agent) if AgentQuery::VERBS.contains(&verb) => {
+                AgentQuery::decode(verb, encoding, payload).map(|request| {
+                    id = request.id;
+                    Asked::Agent(agent, request.args)
+                })
+            }
+            Sender::Agent(agent) => AgentCommand::decode(verb, encoding, payload).map(|request| {
+                id = request.id.clone();
+                Asked::Change(CommandInput::Agent { agent, id: request.id, command: request.args })
+            }),
+            Sender::Admin => AdminCommand::decode(verb, encoding, payload).map(|request| {
+                id = request.id.clone();
+                match request.args {
+                    command @ AdminCommand::PolicyApply { .. } => {
+                        Asked::Change(CommandInput::Admin { id: request.id, command })
+                    }
+                    question => Asked::Admin(question),
+                }
+            }),
+            Sender::Channel(kind, account) => ChannelQuery::decode(verb, encoding, payload).map(|request| {
+                id = request.id;
+                Asked::Channel(kind, account, request.args)
+            }),
+        };
+        reply_to.id = id;
+        (reply_to, asked)
+    }
+}
+
+impl ReplyTo {
+    /// The answer as a message; `None` when nobody waits for it.
+    pub(crate) fn message<T: Serialize>(&self, reply: &Reply<T>) -> Option<Publish> {
+        let subject = self.subject.clone()?;
+        let payload = self.encoding.encode(reply).ok()?;
+        Some(Publish {
+            subject,
+            payload: payload.into(),
+            content_type: Some(self.encoding.content_type()),
+            ..Publish::default()
+        })
+    }
+
+    /// An answer.
+    pub(crate) fn done<T: Serialize>(&self, result: T) -> Option<Publish> {
+        self.message(&Reply::done(self.id.clone(), result))
+    }
+
+    /// A refusal.
+    pub(crate) fn refused(&self, refusal: Refusal) -> Option<Publish> {
+        self.message(&Reply::<()>::refused(self.id.clone(), refusal))
+    }
+}
+
+/// The answer to a question of an operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "snake_case")]
+pub enum AdminAnswer {
+    /// To `status.show`.
+    Status(Box<StatusView>),
+    /// To `conversation.list`.
+    Conversations(Vec<ConversationView>),
+    /// To `agent.list`.
+    Agents(Vec<AgentView>),
+    /// To `conversation.show` and `conversation.explain`.
+    Conversation(Box<ConversationDetail>),
+    /// To `customer.show`.
+    Customer(Box<CustomerDetail>),
+}
+
+/// How a tenant and its shard stand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// How much there is of what.
+    pub counts: Counts,
+    /// How many customers are known.
+    pub customers: u64,
+    /// The shard.
+    pub shard: ShardStatus,
+    /// SHA-256 of the tenant's state, when it was asked for: equal states have equal digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<SmolStr>,
+}
+
+/// How a shard stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Which.
+    pub shard: u16,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The process that leads it.
+    pub owner: String,
+    /// The newest journal record.
+    pub seq: u64,
+    /// Everything in `IN` up to this sequence is decided.
+    pub cursor: u64,
+    /// The journal record up to which all outputs are stored.
+    pub outputs_done: u64,
+    /// The journal record that the key-value side reflects.
+    pub kv_done: u64,
+}
+
+/// A conversation with its facts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationDetail {
+    /// How it stands; absent when only its facts are left.
+    pub conversation: Option<ConversationView>,
+    /// Who would be considered for it now; absent when it is closed.
+    pub explanation: Option<Explanation>,
+    /// What happened, oldest first.
+    pub facts: Vec<EventRecord>,
+}
+
+/// A customer with conversations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CustomerDetail {
+    /// The customer.
+    pub customer: CustomerView,
+    /// The open conversation.
+    pub open: Option<ConversationView>,
+    /// What happened, oldest first.
+    pub facts: Vec<EventRecord>,
+}
+
+/// An open conversation with the customer's name.
+pub(crate) fn conversation_view(tenant: &Tenant, id: ConversationId) -> Option<ConversationView> {
+    let view = tenant.engine.conversation_view(id)?;
+    let name = tenant.profile.customer(view.customer).and_then(|customer| customer.display.clone());
+    Some(ConversationView { customer_name: name, ..view })
+}
+
+/// The digest of a tenant's state.
+pub(crate) fn digest(tenant: &Tenant) -> SmolStr {
+    let mut bytes = tenant.engine.fingerprint();
+    bytes.extend(tenant.profile.fingerprint());
+    crate::checkpoint::digest(&bytes)
+}
+
+/// The answers to commands that need no stream, by verb.
+pub(crate) fn answer_now(
+    tenant: &Tenant,
+    question: &AdminCommand,
+    shard: &ShardStatus,
+) -> Option<AdminAnswer> {
+    match question {
+        AdminCommand::StatusShow { digest: wanted } => Some(AdminAnswer::Status(Box::new(StatusView {
+            counts: tenant.engine.counts(),
+            customers: tenant.profile.len() as u64,
+            shard: shard.clone(),
+            digest: wanted.then(|| digest(tenant)),
+        }))),
+        AdminCommand::ConversationList { limit } => {
+            let limit = limit.unwrap_or(100).min(1000) as usize;
+            let views = tenant.engine.conversations().take(limit);
+            let views = views.filter_map(|(id, _)| conversation_view(tenant, id)).collect();
+            Some(AdminAnswer::Conversations(views))
+        }
+        AdminCommand::AgentList {} => {
+            let views: BTreeMap<_, _> =
+                tenant.engine.agents().filter_map(|(id, _)| Some((id, tenant.engine.agent_view(id)?))).collect();
+            Some(AdminAnswer::Agents(views.into_values().collect()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,264 @@
+//! Who leads which shard. Pings only decide who tries; the epoch in the journal decides who leads.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use bus::{Bus, ErrorKind as BusKind, Publish, Service};
+use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind};
+use contract::{Timestamp, shard, subject};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{debug, error, info, warn};
+
+use crate::Options;
+use crate::commands::Request;
+use crate::error::Error;
+use crate::leader::{Leader, is_deposed};
+use crate::metric::Metric;
+use crate::recover::take_over;
+
+/// Requests that wait for a shard; more are told to come again.
+const REQUESTS_MAX: usize = 4096;
+
+/// Which shards this process leads, and which have an owner at all as far as it knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// By shard: led here.
+    pub led: Vec<bool>,
+    /// By shard: led here or answered for elsewhere.
+    pub owned: Vec<bool>,
+}
+
+impl Leadership {
+    /// Every shard has an owner.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.owned.iter().all(|owned| *owned)
+    }
+}
+
+type Routes = Arc<RwLock<HashMap<u16, mpsc::Sender<Request>>>>;
+
+/// A running router.
+pub struct Router {
+    stop: watch::Sender<bool>,
+    leadership: watch::Receiver<Leadership>,
+    shards: Vec<JoinHandle<()>>,
+    dispatcher: JoinHandle<()>,
+}
+
+impl Router {
+    /// Starts it: every shard is led here or watched.
+    ///
+    /// # Errors
+    /// When the requests cannot be subscribed to.
+    pub async fn start(bus: Bus, options: Options) -> Result<Self, Error> {
+        let (stop, stopped) = watch::channel(false);
+        let count = usize::from(options.shards);
+        let (report, leadership) =
+            watch::channel(Leadership { led: vec![false; count], owned: vec![false; count] });
+        let report = Arc::new(report);
+        let routes = Routes::default();
+        let requests = bus.service(service()).await?;
+        let dispatcher = tokio::spawn(dispatch(bus.clone(), requests, Arc::clone(&routes), options.shards));
+        let shards = (0..options.shards)
+            .map(|shard| {
+                let seat = Seat {
+                    bus: bus.clone(),
+                    shard,
+                    options: options.clone(),
+                    routes: Arc::clone(&routes),
+                    report: Arc::clone(&report),
+                    stop: stopped.clone(),
+                };
+                tokio::spawn(seat.run())
+            })
+            .collect();
+        Ok(Self { stop, leadership, shards, dispatcher })
+    }
+
+    /// Which shards are led.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Finishes what was begun and hands every shard over.
+    pub async fn drain(self) {
+        self.stop.send_replace(true);
+        for shard in self.shards {
+            if let Err(error) = shard.await {
+                error!(%error, "a shard ended badly");
+            }
+        }
+        self.dispatcher.abort();
+    }
+}
+
+/// What `nats micro ls` shows.
+fn service() -> Service {
+    let mut endpoints = Vec::new();
+    let senders = [
+        ("agent", "agent.*", [AgentCommand::VERBS, AgentQuery::VERBS].concat()),
+        ("admin", "admin", AdminCommand::VERBS.to_vec()),
+        ("channel", "channel.*.*", ChannelQuery::VERBS.to_vec()),
+    ];
+    for (name, middle, verbs) in senders {
+        debug!(sender = name, verbs = verbs.len(), "serving");
+        endpoints.push((name.to_owned(), format!("{}.cmd.*.{middle}.*.*", subject::PREFIX)));
+    }
+    Service {
+        name: "throughline-router".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        description: "routes conversations to agents; commands of agents, operators and channels".to_owned(),
+        endpoints,
+    }
+}
+
+/// Hands requests to the shards that are led here. Those of other shards are somebody else's.
+async fn dispatch(bus: Bus, mut requests: bus::Requests, routes: Routes, shards: u16) {
+    while let Some(message) = requests.next().await {
+        let Some(command) = subject::parse_command(&message.subject) else {
+            debug!(subject = %message.subject, "a request on a subject that is none");
+            continue;
+        };
+        let shard = shard::of(&command.tenant, shards);
+        let route = routes.read().ok().and_then(|routes| routes.get(&shard).cloned());
+        let Some(route) = route else { continue };
+        if let Err(mpsc::error::TrySendError::Full(request)) = route.try_send(Request { command, message }) {
+            let (to, _) = request.read();
+            let busy = Refusal::new(RefusalKind::Unavailable, "too many requests wait; try again");
+            if let Some(publish) = to.refused(busy)
+                && let Err(error) = bus.send(publish).await
+            {
+                debug!(%error, "a refusal was dropped");
+            }
+        }
+    }
+}
+
+/// One shard as this process sees it.
+struct Seat {
+    bus: Bus,
+    shard: u16,
+    options: Options,
+    routes: Routes,
+    report: Arc<watch::Sender<Leadership>>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Seat {
+    async fn run(self) {
+        let mut backoff = Duration::from_millis(100);
+        loop {
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = stopping(&mut stop) => return,
+                () = self.wait_for_vacancy() => {}
+            }
+            match self.reign().await {
+                Ok(()) => return,
+                Err(error) if is_deposed(&error) => {
+                    info!(shard = self.shard, %error, "another process leads the shard");
+                    metrics::counter!(Metric::Deposed.name()).increment(1);
+                    self.say(false, true);
+                    backoff = Duration::from_millis(100);
+                }
+                Err(error) => {
+                    error!(shard = self.shard, %error, "the shard cannot be led; trying again");
+                    self.say(false, false);
+                    tokio::select! {
+                        () = stopping(&mut stop) => return,
+                        () = tokio::time::sleep(backoff) => {}
+                    }
+                    backoff = (backoff * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+
+    /// Returns when nobody answers for the shard, twice in a row.
+    async fn wait_for_vacancy(&self) {
+        let mut misses = 0;
+        loop {
+            let ping = Publish { subject: subject::owner(self.shard), ..Publish::default() };
+            match self.bus.request(ping, self.options.ping_timeout).await {
+                Ok(_) => {
+                    misses = 0;
+                    self.say(false, true);
+                }
+                Err(error) if matches!(error.kind, BusKind::NoResponders | BusKind::Timeout) => misses += 1,
+                // Our own connection is the trouble: that says nothing of the owner.
+                Err(error) => debug!(shard = self.shard, %error, "the owner could not be asked"),
+            }
+            if misses >= 2 {
+                return;
+            }
+            let pause = if misses > 0 { self.options.ping_every / 4 } else { self.options.ping_every };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Takes the shard over and leads it.
+    async fn reign(&self) -> Result<(), Error> {
+        let began = Instant::now();
+        let now = Timestamp(runtime::clock::now());
+        let recovered = take_over(&self.bus, self.shard, &self.options.instance, now).await?;
+        let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
+        let leader = Leader::new(self.bus.clone(), self.shard, self.options.clone(), recovered);
+        let answering = self.answer_pings().await?;
+        if let Ok(mut routes) = self.routes.write() {
+            routes.insert(self.shard, sender);
+        }
+        self.say(true, true);
+        metrics::histogram!(Metric::TakeoverSeconds.name()).record(began.elapsed().as_secs_f64());
+        debug!(shard = self.shard, ms = began.elapsed().as_millis(), "leading");
+        let led = leader.lead(&mut requests, self.stop.clone()).await;
+        answering.abort();
+        if let Ok(mut routes) = self.routes.write() {
+            routes.remove(&self.shard);
+        }
+        self.say(false, false);
+        led
+    }
+
+    /// Answers for the shard, from a task of its own: an append that waits for the bus is no reason to
+    /// be deposed.
+    async fn answer_pings(&self) -> Result<JoinHandle<()>, Error> {
+        let mut pings = self.bus.subscribe(&subject::owner(self.shard)).await?;
+        self.bus.flush().await?;
+        let (bus, instance) = (self.bus.clone(), self.options.instance.clone());
+        Ok(tokio::spawn(async move {
+            while let Some(ping) = pings.next().await {
+                let Some(subject) = ping.reply else { continue };
+                let answer = Publish { subject, payload: instance.clone().into(), ..Publish::default() };
+                if let Err(error) = bus.send(answer).await {
+                    warn!(%error, "a ping could not be answered");
+                }
+            }
+        }))
+    }
+
+    fn say(&self, led: bool, owned: bool) {
+        let shard = usize::from(self.shard);
+        self.report.send_if_modified(|leadership| {
+            let before = leadership.clone();
+            if let Some(entry) = leadership.led.get_mut(shard) {
+                *entry = led;
+            }
+            if let Some(entry) = leadership.owned.get_mut(shard) {
+                *entry = owned;
+            }
+            *leadership != before
+        });
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        let count = self.report.borrow().led.iter().filter(|led| **led).count() as f64;
+        metrics::gauge!(Metric::ShardsLed.name()).set(count);
+    }
+}
+
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone stops as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,106 @@
+//! Questions about the past: answered from `EVENTS`, outside the shard's loop, once what is in the
+//! journal is in `EVENTS` too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, Stored};
+use contract::command::{Refusal, RefusalKind};
+use contract::{ConversationId, CustomerId, Encoding, EventRecord, TenantId, subject};
+use engine::ThreadKey;
+use tokio::sync::watch;
+
+use crate::outputs::POSITION;
+use crate::transcript::{is_of_thread, thread_seq};
+
+/// How long an answer waits for the journal's facts to be in the stream.
+const BARRIER_MAX: Duration = Duration::from_secs(5);
+/// Most facts of one customer that are read for one answer.
+const FACTS_MAX: usize = 2000;
+
+/// Reads the past up to a journal record.
+#[derive(Clone)]
+pub(crate) struct Past {
+    pub(crate) bus: Bus,
+    /// Up to which record the facts are in `EVENTS`.
+    pub(crate) done: watch::Receiver<u64>,
+    /// The record that the answer must reflect.
+    pub(crate) seq: u64,
+}
+
+fn unavailable(why: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::Unavailable, format!("the history cannot be read now: {why}"))
+}
+
+fn read(stored: &Stored) -> Option<EventRecord> {
+    Encoding::MsgPack.decode(&stored.payload, contract::limits::JOURNAL_BYTES_MAX).ok()
+}
+
+impl Past {
+    async fn collect(mut self, filter: &str, limit: Option<usize>) -> Result<Vec<EventRecord>, Refusal> {
+        let seq = self.seq;
+        let reached = async { self.done.wait_for(|done| *done >= seq).await.is_ok() };
+        if !tokio::time::timeout(BARRIER_MAX, reached).await.unwrap_or(false) {
+            return Err(unavailable("the stream is behind"));
+        }
+        let stored = self.bus.collect("EVENTS", filter, limit).await.map_err(unavailable)?;
+        Ok(stored.iter().filter(|stored| stored.headers.get(POSITION).is_some()).filter_map(read).collect())
+    }
+
+    /// The newest messages of a customer, over all channels, oldest first.
+    pub(crate) async fn messages(
+        self,
+        tenant: &TenantId,
+        customer: CustomerId,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, Refusal> {
+        self.collect(&subject::event_messages(tenant, customer), Some(limit)).await
+    }
+
+    /// The messages of a thread after a number, oldest first.
+    pub(crate) async fn thread(
+        self,
+        tenant: &TenantId,
+        customer: CustomerId,
+        key: &ThreadKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, Refusal> {
+        let facts = self.collect(&subject::event_messages(tenant, customer), Some(FACTS_MAX)).await?;
+        let mut facts: Vec<EventRecord> = facts
+            .into_iter()
+            .filter(|record| is_of_thread(record, key))
+            .skip_while(|record| thread_seq(record).is_none_or(|seq| seq <= after))
+            .collect();
+        if facts.len() > limit {
+            facts.drain(..facts.len() - limit);
+        }
+        Ok(facts)
+    }
+
+    /// Everything that is known of a customer, oldest first.
+    pub(crate) async fn customer(self, tenant: &TenantId, customer: CustomerId) -> Result<Vec<EventRecord>, Refusal> {
+        let mut facts = self.collect(&subject::event_customer(tenant, customer), Some(FACTS_MAX)).await?;
+        // One subject is in order, several are not.
+        facts.sort_by_key(|record| record.position);
+        Ok(facts)
+    }
+
+    /// Everything that is known of a conversation, oldest first.
+    pub(crate) async fn conversation(
+        self,
+        tenant: &TenantId,
+        customer: CustomerId,
+        conversation: ConversationId,
+    ) -> Result<Vec<EventRecord>, Refusal> {
+        let mut facts = self.customer(tenant, customer).await?;
+        facts.retain(|record| record.conversation == Some(conversation));
+        Ok(facts)
+    }
+}
+
+/// Records from memory as an answer carries them.
+pub(crate) fn owned(records: Vec<Arc<EventRecord>>) -> Vec<EventRecord> {
+    records.into_iter().map(|record| (*record).clone()).collect()
+}
+

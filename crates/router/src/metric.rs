@@ -1,0 +1,69 @@
+//! The router's metrics.
+
+/// Every metric that the router writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Envelopes decided.
+    Inputs,
+    /// Envelopes that were repeats.
+    Repeats,
+    /// Inputs that went to the dead-letter stream.
+    Rejected,
+    /// Commands answered, by outcome.
+    Commands,
+    /// Journal records appended.
+    Records,
+    /// Facts decided.
+    Events,
+    /// Seconds from the beginning of an append to its acknowledgement.
+    AppendSeconds,
+    /// Seconds that deciding a batch took.
+    DecideSeconds,
+    /// Outputs that wait to be stored, by shard.
+    OutputsQueued,
+    /// Records of `IN` that are not decided yet, by shard.
+    InputLag,
+    /// Shards that this process leads.
+    ShardsLed,
+    /// Seconds that a takeover took, from the claim to the first input.
+    TakeoverSeconds,
+    /// Times that this process was deposed.
+    Deposed,
+    /// Violations found of an invariant; must stay 0.
+    Violations,
+    /// Checkpoints taken.
+    Checkpoints,
+    /// Open conversations by state.
+    Conversations,
+    /// Conversations waiting, by queue.
+    Waiting,
+    /// Agents by presence.
+    Agents,
+}
+
+impl Metric {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inputs => "router_inputs_total",
+            Self::Repeats => "router_repeats_total",
+            Self::Rejected => "router_rejected_total",
+            Self::Commands => "router_commands_total",
+            Self::Records => "router_records_total",
+            Self::Events => "router_events_total",
+            Self::AppendSeconds => "router_append_seconds",
+            Self::DecideSeconds => "router_decide_seconds",
+            Self::OutputsQueued => "router_outputs_queued",
+            Self::InputLag => "router_input_lag_records",
+            Self::ShardsLed => "router_shards_led",
+            Self::TakeoverSeconds => "router_takeover_seconds",
+            Self::Deposed => "router_deposed_total",
+            Self::Violations => "router_invariant_violations_total",
+            Self::Checkpoints => "router_checkpoints_total",
+            Self::Conversations => "router_conversations",
+            Self::Waiting => "router_waiting",
+            Self::Agents => "router_agents",
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Takeover: epoch first, then the newest checkpoint, then the journal's tail up to our own epoch
+//! record, then what the last owner may have left undone.
+
+use std::sync::Arc;
+
+use bus::Bus;
+use contract::journal::{Behind, Position};
+use contract::subject::{self, Journal as Which};
+use contract::{Timestamp, subject as subjects};
+use tracing::{debug, info, warn};
+
+use crate::error::{Error, ErrorKind};
+use crate::feeds::Feeds;
+use crate::journal::{Journal, read_record, stream};
+use crate::outputs::{Batch, Output, Outputs};
+use crate::readside::{Dirty, ReadSide};
+use crate::shard::{Replayed, Shard};
+use crate::transcript::Transcripts;
+
+/// Largest snapshot that is read.
+const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024 * 1024;
+
+/// A shard that was taken over.
+pub(crate) struct Recovered {
+    pub(crate) journal: Journal,
+    pub(crate) shard: Shard,
+    pub(crate) feeds: Feeds,
+    pub(crate) transcripts: Transcripts,
+    pub(crate) dirty: Dirty,
+    pub(crate) outputs: Outputs,
+    pub(crate) readside: ReadSide,
+    /// The newest record of the log.
+    pub(crate) seq: u64,
+}
+
+/// The bucket with the snapshots.
+pub(crate) const SNAPSHOTS: &str = "tl-snapshots";
+
+/// Takes a shard over.
+pub(crate) async fn take_over(bus: &Bus, shard_no: u16, owner: &str, now: Timestamp) -> Result<Recovered, Error> {
+    let journal = Journal::claim(bus, shard_no, owner, now).await?;
+    let newest = journal.newest_record().await?;
+    let (mut shard, from) = read_checkpoint(bus, &journal, shard_no).await?;
+    let behind = newest.as_ref().map(|(_, record)| record.behind).unwrap_or_default();
+    // What a checkpoint reflects was written before it was announced.
+    let behind = Behind { outputs: behind.outputs.max(from), kv: behind.kv.max(from) };
+
+    let mut recovered = Recovered {
+        feeds: Feeds::new(bus.clone(), journal.epoch),
+        transcripts: Transcripts::default(),
+        dirty: Dirty::default(),
+        outputs: Outputs::start(bus.clone(), shard_no, behind.outputs),
+        readside: ReadSide::start(bus, behind.kv).await?,
+        seq: newest.as_ref().map_or(from, |(seq, _)| *seq),
+        journal,
+        shard: Shard::default(),
+    };
+    let last = replay_tail(bus, shard_no, &mut shard, from, behind, &mut recovered).await?;
+    recovered.shard = shard;
+    // The last record's pushes may not have left; the older ones were on the wire before it.
+    for fact in last {
+        let record = Arc::new(fact.record);
+        for (agent, seq) in &fact.feeds {
+            recovered.feeds.push_again(agent, *seq, &record).await;
+        }
+    }
+    info!(
+        shard = shard_no,
+        epoch = recovered.journal.epoch,
+        from,
+        to = recovered.seq,
+        cursor = recovered.shard.cursor,
+        "recovered the shard"
+    );
+    Ok(recovered)
+}
+
+/// Reads the newest checkpoint that can be read. Returns the shard and the record it reflects.
+async fn read_checkpoint(bus: &Bus, journal: &Journal, shard_no: u16) -> Result<(Shard, u64), Error> {
+    let Some(checkpoint) = journal.newest_checkpoint().await? else { return Ok((Shard::default(), 0)) };
+    let objects = bus.objects(SNAPSHOTS).await?;
+    let Some(bytes) = objects.get(&checkpoint.object, SNAPSHOT_BYTES_MAX).await? else {
+        return without_checkpoint(bus, shard_no, "is gone").await;
+    };
+    if crate::checkpoint::digest(&bytes) != checkpoint.sha256 {
+        return without_checkpoint(bus, shard_no, "does not have the digest that was announced").await;
+    }
+    let (shard, seq) = Shard::read(&bytes)?;
+    Ok((shard, seq))
+}
+
+/// The journal alone is enough, when nothing of it was purged.
+async fn without_checkpoint(bus: &Bus, shard_no: u16, why: &str) -> Result<(Shard, u64), Error> {
+    if bus.stream_state(&stream(shard_no)).await?.first > 1 {
+        let message = format!("the snapshot of shard {shard_no} {why}, and the journal before it is purged: restore a backup");
+        return Err(Error::new(ErrorKind::Unreadable, message));
+    }
+    warn!(shard = shard_no, why, "the snapshot cannot be used; reading the whole journal");
+    Ok((Shard::default(), 0))
+}
+
+/// A fact of the last record, to be pushed again.
+struct LastFact {
+    record: contract::EventRecord,
+    feeds: Vec<(contract::AgentId, u64)>,
+}
+
+/// Replays the journal after `from` until our own epoch record.
+async fn replay_tail(
+    bus: &Bus,
+    shard_no: u16,
+    shard: &mut Shard,
+    from: u64,
+    behind: Behind,
+    recovered: &mut Recovered,
+) -> Result<Vec<LastFact>, Error> {
+    let log = subject::journal(shard_no, Which::Log);
+    let until = recovered.journal.epoch_seq();
+    let mut last = Vec::new();
+    if recovered.seq <= from {
+        return Ok(last);
+    }
+    let mut reader = bus.read(&stream(shard_no), from + 1, None).await?;
+    loop {
+        let stored = reader.next().await?;
+        if stored.seq >= until {
+            return Ok(last);
+        }
+        if stored.subject != log {
+            continue;
+        }
+        let record = read_record(&stored.payload)?;
+        debug!(shard = shard_no, seq = stored.seq, "replaying");
+        last.clear();
+        let mut outputs = Vec::new();
+        for (index, replayed) in shard.replay(&record).into_iter().enumerate() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let position = Position { shard: shard_no, seq: stored.seq, index };
+            let fact = replayed.emitted.record(&replayed.tenant, replayed.at, position);
+            if stored.seq > behind.outputs {
+                outputs.extend(outputs_of(shard, &replayed, fact.clone(), position));
+            }
+            if stored.seq > behind.kv {
+                recovered.dirty.note(&replayed.tenant, &replayed.emitted);
+            }
+            let shared = Arc::new(fact);
+            recovered.transcripts.keep(&shared);
+            for (agent, seq) in &replayed.emitted.reach.feeds {
+                recovered.feeds.keep(agent, *seq, &shared);
+            }
+            last.push(LastFact { record: (*shared).clone(), feeds: replayed.emitted.reach.feeds });
+        }
+        if stored.seq > behind.outputs {
+            recovered.outputs.push(Batch { seq: stored.seq, outputs }).await;
+        }
+    }
+}
+
+/// The outputs of a replayed fact.
+fn outputs_of(shard: &Shard, replayed: &Replayed, record: contract::EventRecord, position: Position) -> Vec<Output> {
+    let engine = shard.tenants.get(&replayed.tenant).map(|tenant| &tenant.engine);
+    let event = Arc::clone(&record.event);
+    let command =
+        engine.and_then(|engine| engine.out_command(&replayed.tenant, replayed.at, &event, &replayed.emitted.reach));
+    let mut outputs = Vec::with_capacity(2);
+    if let contract::Event::InputRejected { in_seq, index, subject, reason } = &*event {
+        outputs.push(Output::Dead(Box::new(crate::outputs::Dead {
+            tenant: replayed.tenant.clone(),
+            position,
+            in_seq: *in_seq,
+            index: *index,
+            subject: unsharded(subject),
+            reason: reason.clone(),
+            at: replayed.at,
+            payload: None,
+        })));
+    }
+    outputs.extend(command.map(|command| Output::Command(Box::new(command), position)));
+    outputs.push(Output::Event(Arc::new(record)));
+    outputs
+}
+
+/// The subject that a rejected input goes back to: the shard is found anew.
+pub(crate) fn unsharded(subject: &str) -> String {
+    subjects::parse_inbound(subject).map_or_else(
+        || subject.to_owned(),
+        |inbound| subjects::inbound_unsharded(&inbound.tenant, &inbound.kind, &inbound.account),
+    )
+}

@@ -46,9 +46,32 @@ macro_rules! requests {
 fuzz_target!(|payload: &[u8]| {
     for encoding in [Encoding::MsgPack, Encoding::Json] {
         values!(
-            payload, encoding, Envelope, OutCommand, EventRecord, FeedItem, Heartbeat, Sync, ConversationView,
-            Reply<Done>, Reply<Sync>, Reply<ThreadHistory>, History, Status, ConversationList, ConversationDetail,
-            Explanation, CustomerView, AgentList, Live, ChannelHealth, DeadLetter, Policy, Record, Epoch, Checkpoint,
+            payload,
+            encoding,
+            Envelope,
+            OutCommand,
+            EventRecord,
+            FeedItem,
+            Heartbeat,
+            Sync,
+            ConversationView,
+            Reply<Done>,
+            Reply<Sync>,
+            Reply<ThreadHistory>,
+            History,
+            Status,
+            ConversationList,
+            ConversationDetail,
+            Explanation,
+            CustomerView,
+            AgentList,
+            Live,
+            ChannelHealth,
+            DeadLetter,
+            Policy,
+            Record,
+            Epoch,
+            Checkpoint,
         );
         requests!(payload, encoding, AgentCommand, AgentQuery, AdminCommand, ChannelQuery);
         if let Ok(decoded) = decode_record(payload, Some(encoding.content_type())) {

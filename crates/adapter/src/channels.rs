@@ -108,8 +108,8 @@ impl Channels {
     pub async fn open(ready: Vec<Ready>, environment: Environment) -> Result<Self, OpenError> {
         let connection = &environment.bus;
         let unusable = |what: &'static str| move |error: bus::Error| OpenError(format!("{what}: {error}"));
-        let beats = connection.bucket(bus::CHANNELS).await.map_err(unusable("bucket of channels"))?;
-        let sends = connection.bucket(bus::LEDGER).await.map_err(unusable("send ledger"))?;
+        let beats = connection.bucket(bus::topology::CHANNELS).await.map_err(unusable("bucket of channels"))?;
+        let sends = connection.bucket(bus::topology::LEDGER).await.map_err(unusable("send ledger"))?;
         let mut accounts = Vec::new();
         let mut targets: HashMap<ChannelKind, HashMap<_, Target>> = HashMap::new();
         for Ready { file, prepared } in ready {
@@ -237,13 +237,8 @@ async fn rest(shutdown: &Shutdown, span: Duration) {
 fn context(environment: &Environment, file: &AccountFile) -> Context {
     let account = file.envelope_account();
     let bus = &environment.bus;
-    let inbound = Inbound::new(
-        bus.clone(),
-        environment.shards,
-        file.tenant.clone(),
-        file.kind.clone(),
-        file.account.clone(),
-    );
+    let inbound =
+        Inbound::new(bus.clone(), environment.shards, file.tenant.clone(), file.kind.clone(), file.account.clone());
     Context {
         inbound,
         history: History::new(bus.clone(), &file.tenant, &account),

@@ -152,13 +152,7 @@ struct Item {
 // === impl Inbound ===
 
 impl Inbound {
-    pub(crate) fn new(
-        store: impl Store,
-        shards: u16,
-        tenant: TenantId,
-        kind: ChannelKind,
-        account: AccountId,
-    ) -> Self {
+    pub(crate) fn new(store: impl Store, shards: u16, tenant: TenantId, kind: ChannelKind, account: AccountId) -> Self {
         let shard = contract::shard::of(&tenant, shards);
         let subject = contract::subject::inbound(shard, &tenant, &kind, &account);
         let labels = [
@@ -227,9 +221,8 @@ impl Future for Ticket {
 
 impl Shared {
     fn submit(self: &Arc<Self>, envelope: &Envelope) -> Result<Ticket, AcceptError> {
-        let ours = envelope.tenant == self.tenant
-            && envelope.account.kind == self.kind
-            && envelope.account.id == self.account;
+        let ours =
+            envelope.tenant == self.tenant && envelope.account.kind == self.kind && envelope.account.id == self.account;
         if !ours {
             return Err(AcceptError::Misaddressed);
         }

@@ -162,9 +162,9 @@ fn blow_up(value: &Value, left: &mut usize) -> Value {
             if chosen { Value::String("x".repeat(1 << 20)) } else { Value::String(text.clone()) }
         }
         Value::Array(items) => Value::Array(items.iter().map(|item| blow_up(item, left)).collect()),
-        Value::Object(fields) => Value::Object(
-            fields.iter().map(|(key, field)| (key.clone(), blow_up(field, left))).collect::<Map<_, _>>(),
-        ),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(key, field)| (key.clone(), blow_up(field, left))).collect::<Map<_, _>>())
+        }
         other => other.clone(),
     }
 }

@@ -37,7 +37,7 @@ mod telemetry;
 pub use account::AccountFile;
 pub use bus;
 pub use channel::{BoxFuture, Channel, Context, Kind, LedgerMode, OpenError, Prepared};
-pub use channels::{Channels, Environment, Ready, prepare, topology};
+pub use channels::{Channels, Environment, Ready, prepare};
 pub use clock::now;
 pub use contract;
 pub use failure::{SendFailure, Sent};

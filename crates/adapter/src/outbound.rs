@@ -110,7 +110,10 @@ impl Outbound {
 
     /// Works until the drain begins, then finishes what is held.
     pub(crate) async fn run(self: Arc<Self>, shutdown: &Shutdown) -> Result<(), bus::Error> {
-        let mut jobs = self.bus.work_ahead(bus::OUT, &bus::out_consumer(self.kind.as_str()), AHEAD_MAX).await?;
+        let mut jobs = self
+            .bus
+            .work_ahead(bus::topology::OUT, &bus::topology::out_consumer(self.kind.as_str()), AHEAD_MAX)
+            .await?;
         let permits = Arc::new(Semaphore::new(CONCURRENCY_MAX));
         loop {
             // The semaphore is never closed.
@@ -346,7 +349,7 @@ impl Outbound {
     }
 
     async fn bury(&self, job: &Job, reason: String) -> Result<(), bus::Error> {
-        let stage = bus::out_consumer(self.kind.as_str());
+        let stage = bus::topology::out_consumer(self.kind.as_str());
         tracing::error!(subject = %job.subject, stage, reason, "a command goes to the dead letters");
         metrics::counter!(Metric::Dead.name(), "stage" => stage.clone()).increment(1);
         let letter = DeadLetter {

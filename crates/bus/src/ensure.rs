@@ -164,7 +164,7 @@ impl Bus {
                 let created: Result<Done, Error> =
                     self.api(&format!("STREAM.CREATE.{name}"), Some(&Value::Object(wanted))).await;
                 created.map_err(|error| error.while_doing(format_args!("creating stream {name}")))?;
-                tracing::info!(stream = name, "stream created");
+                tracing::debug!(stream = name, "stream created");
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -217,7 +217,7 @@ impl Bus {
         let request = json!({ "stream_name": stream, "config": config });
         match self.api(&what, Some(&request)).await {
             Ok(Done {}) => {
-                tracing::info!(stream, consumer = name, "consumer created or updated");
+                tracing::debug!(stream, consumer = name, "consumer created or updated");
                 Ok(())
             }
             Err(error) if error.kind == ErrorKind::Other => {

@@ -111,9 +111,7 @@ impl Account {
             }
         };
         let logins = match &settings.login_secret {
-            Some(secret) => {
-                Some(Logins::new(&key(secret, "login_secret")?, settings.login_audience.as_deref()))
-            }
+            Some(secret) => Some(Logins::new(&key(secret, "login_secret")?, settings.login_audience.as_deref())),
             None => None,
         };
         let scope = format!("{}\0{}\0{}", context.tenant, context.account.kind, context.account.id);
@@ -136,11 +134,7 @@ impl Account {
             hub: Arc::default(),
             connections: Arc::new(Semaphore::new(settings.connections_max)),
             by_ip: Arc::new(Quota::new(settings.connections_per_ip_max, OPENS_PER_SECOND, burst)),
-            by_visitor: Arc::new(Quota::new(
-                visitors,
-                settings.messages_per_second_max,
-                settings.messages_burst_max,
-            )),
+            by_visitor: Arc::new(Quota::new(visitors, settings.messages_per_second_max, settings.messages_burst_max)),
             sockets: watch::Sender::new(0),
             context,
             settings,
@@ -190,12 +184,7 @@ impl Account {
     }
 
     async fn listen(&self) -> Result<(), OpenError> {
-        let mut signals = self
-            .context
-            .live
-            .subscribe()
-            .await
-            .map_err(|error| OpenError::new("live signals", error))?;
+        let mut signals = self.context.live.subscribe().await.map_err(|error| OpenError::new("live signals", error))?;
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
@@ -244,11 +233,7 @@ impl Channel for Running {
         LedgerMode::None
     }
 
-    fn send<'a>(
-        &'a self,
-        command: &'a OutCommand,
-        _: &'a mut PartLedger,
-    ) -> BoxFuture<'a, Result<Sent, SendFailure>> {
+    fn send<'a>(&'a self, command: &'a OutCommand, _: &'a mut PartLedger) -> BoxFuture<'a, Result<Sent, SendFailure>> {
         Box::pin(async move {
             let sockets = self.0.deliver(command);
             if self.0.settings.broadcast {
@@ -320,7 +305,8 @@ mod tests {
     #[test]
     fn signals_become_frames() {
         let live = |what: &str, agent: bool| -> outbound::Live {
-            let author = if agent { serde_json::json!({ "agent": "anna", "display": "Anna" }) } else { serde_json::json!({}) };
+            let author =
+                if agent { serde_json::json!({ "agent": "anna", "display": "Anna" }) } else { serde_json::json!({}) };
             serde_json::from_value(serde_json::json!({ "conversation": "c1", "author": author, "what": what, "at": 1 }))
                 .unwrap()
         };

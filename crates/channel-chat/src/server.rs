@@ -62,9 +62,9 @@ impl Listeners {
         let accounts = match open.get(&address) {
             Some(accounts) => Arc::clone(accounts),
             None => {
-                let listener = TcpListener::bind(address).await.map_err(|error| {
-                    OpenError::new(&format!("cannot listen on {address} (setting listen)"), error)
-                })?;
+                let listener = TcpListener::bind(address)
+                    .await
+                    .map_err(|error| OpenError::new(&format!("cannot listen on {address} (setting listen)"), error))?;
                 let bound = listener.local_addr().unwrap_or(address);
                 tracing::info!(%bound, "live chat listens");
                 let accounts = Arc::new(Accounts::default());

@@ -111,8 +111,16 @@ impl Settings {
         let code = |text: &str| matches!(text.len(), 2 | 3) && text.bytes().all(|b| b.is_ascii_lowercase());
         let language = self.language.as_deref();
         check("language", language.is_none_or(code), "expected an ISO 639-1 code like en".into());
-        check("tags", self.tags.len() <= 16 && self.tags.iter().all(|tag| !tag.is_empty() && tag.len() <= 64), "at most 16 tags of 1 to 64 bytes".into());
-        check("login_realm", !self.login_realm.is_empty() && self.login_realm.len() <= 128, "needs 1 to 128 bytes".into());
+        check(
+            "tags",
+            self.tags.len() <= 16 && self.tags.iter().all(|tag| !tag.is_empty() && tag.len() <= 64),
+            "at most 16 tags of 1 to 64 bytes".into(),
+        );
+        check(
+            "login_realm",
+            !self.login_realm.is_empty() && self.login_realm.len() <= 128,
+            "needs 1 to 128 bytes".into(),
+        );
         let no_key = self.login_required && self.login_secret.is_none();
         check("login_required", !no_key, "needs login_secret, or nobody could write".into());
         let range = |value: u64, min: u64, max: u64| ((min..=max).contains(&value), format!("must be {min} to {max}"));
@@ -128,10 +136,9 @@ impl Settings {
         ] {
             check(path, ok, message);
         }
-        for (path, value) in [
-            ("messages_per_second_max", self.messages_per_second_max),
-            ("messages_burst_max", self.messages_burst_max),
-        ] {
+        for (path, value) in
+            [("messages_per_second_max", self.messages_per_second_max), ("messages_burst_max", self.messages_burst_max)]
+        {
             check(path, value > 0.0 && value <= 1_000_000.0, "must be more than 0 and at most 1000000".into());
         }
         problems

@@ -590,8 +590,7 @@ impl Socket {
             due.push((ReceiptStatus::Delivered, self.received.at));
         }
         for (status, seq) in due {
-            let receipt =
-                normalize::receipt(&self.account.place, &self.visitor, status.clone(), seq, adapter::now());
+            let receipt = normalize::receipt(&self.account.place, &self.visitor, status.clone(), seq, adapter::now());
             // Refused at once means too much waits; the next mark says the same and more.
             if let Ok(ticket) = self.account.context.inbound.submit(&receipt) {
                 self.pending.push(pending(Stored::Receipt(status, seq), ticket));
@@ -636,12 +635,7 @@ fn agent(author: &Author) -> Agent {
     Agent { name: author.display.clone() }
 }
 
-async fn refuse(
-    ws: &mut WebSocket,
-    code: &'static str,
-    message: &str,
-    retry_after_ms: Option<u64>,
-) -> Result<(), End> {
+async fn refuse(ws: &mut WebSocket, code: &'static str, message: &str, retry_after_ms: Option<u64>) -> Result<(), End> {
     Metric::Errors.count(code);
     let frame = ServerFrame::Error { code, message: message.to_owned(), client_msg_id: None, retry_after_ms };
     send(ws, frame.encode().into()).await

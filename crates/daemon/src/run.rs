@@ -203,6 +203,13 @@ impl Process {
         .await?;
         let mut leadership = router.leadership();
         report_leadership(&component, &leadership.borrow());
+        let mut led = leadership.clone();
+        let shard = usize::from(contract::shard::of(&self.loaded.tenant, settings.shards));
+        let owned = led.wait_for(|leadership| leadership.owned.get(shard) == Some(&true));
+        tokio::select! {
+            _ = owned => {}
+            () = self.shutdown.draining() => {}
+        }
         tokio::spawn(async move {
             while leadership.changed().await.is_ok() {
                 report_leadership(&component, &leadership.borrow_and_update());

@@ -91,8 +91,6 @@ pub(crate) struct Router {
     pub(crate) checkpoint_every_ms: u64,
     pub(crate) owner_ping_ms: u64,
     pub(crate) owner_ping_timeout_ms: u64,
-    pub(crate) membership_ttl_ms: u64,
-    pub(crate) membership_renew_ms: u64,
 }
 
 /// The program's own web server.
@@ -142,7 +140,6 @@ pub(crate) struct Loaded {
 pub(crate) struct Account {
     pub(crate) file: PathBuf,
     pub(crate) kind: ChannelKind,
-    pub(crate) name: AccountId,
     pub(crate) table: toml::Table,
 }
 
@@ -237,7 +234,7 @@ pub(crate) fn load_accounts(dir: &Path) -> Result<Vec<Account>, Vec<Problem>> {
                 if let Some(other) = seen.insert((kind.clone(), name.clone()), source.clone()) {
                     problems.push(Problem::new("account", &source, format!("{kind}/{name} stands in {other} too")));
                 }
-                accounts.push(Account { file, kind, name, table });
+                accounts.push(Account { file, kind, table });
             }
             (kind, account) => problems.extend(kind.err().into_iter().chain(account.err())),
         }
@@ -362,15 +359,6 @@ impl Router {
         problems.check("router.checkpoint_every_ms", self.checkpoint_every_ms >= 1000, "must be at least 1000");
         problems.check("router.owner_ping_ms", self.owner_ping_ms >= 10, "must be at least 10");
         problems.check("router.owner_ping_timeout_ms", self.owner_ping_timeout_ms >= 10, "must be at least 10");
-        let ttl = self.membership_ttl_ms >= 1000 && self.membership_ttl_ms.is_multiple_of(1000);
-        problems.check("router.membership_ttl_ms", ttl, "must be whole seconds, at least 1000");
-        let renew =
-            self.membership_renew_ms > 0 && self.membership_renew_ms.saturating_mul(2) <= self.membership_ttl_ms;
-        problems.check(
-            "router.membership_renew_ms",
-            renew,
-            "must be more than 0 and at most half of membership_ttl_ms",
-        );
     }
 }
 

@@ -2,6 +2,8 @@
 //! `cargo run -p throughline-desk --example preview -- 127.0.0.1:8090 [down]`.
 
 use std::error::Error;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::TenantId;
 use contract::command::AdminCommand;
@@ -40,11 +42,12 @@ fn refused() -> Value {
     json!({ "id": "", "ok": false, "refusal": { "kind": "not_found", "message": "there is no such conversation" } })
 }
 
-/// So many seconds ago.
+/// So many seconds before the preview began.
 #[expect(clippy::disallowed_methods, reason = "a preview has no other clock to show times by")]
 fn ago(seconds: u64) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or_default().saturating_sub(seconds * 1000)
+    static BEGUN: LazyLock<Duration> =
+        LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    u64::try_from(BEGUN.as_millis()).unwrap_or_default().saturating_sub(seconds * 1000)
 }
 
 fn status() -> Value {

@@ -147,7 +147,7 @@ function show(state) {
   announce(state);
   const waiting = state.states.waiting ?? 0;
   document.title = `${waiting ? `${waiting} waiting` : "nobody waits"} · ${state.tenant} · Throughline`;
-  byId("wall").setAttribute("aria-busy", "false");
+  byId("wall").hidden = false;
 }
 
 function showShard({ shard, policy_version }) {
@@ -189,8 +189,7 @@ function showQueues(queues) {
     if (queue.waiting && queue.oldest_ready_at) since(oldest, "longest ", queue.oldest_ready_at);
     else still(oldest, "nobody waits");
     const members = part(li, "members", () => make("p", "members"));
-    const ready = queue.ready ? `${queue.ready} of ${plural(queue.members, "agent")} with room` : `none of ${plural(queue.members, "agent")} has room`;
-    setText(members, queue.members ? ready : "no agent works it");
+    setText(members, queue.members ? `${queue.ready} of ${plural(queue.members, "agent")} with room` : "no agent works it");
   });
 }
 
@@ -201,7 +200,8 @@ function showAgents(agents) {
   const sorted = [...agents].sort((a, b) => order.indexOf(word(a)) - order.indexOf(word(b)) || a.name.localeCompare(b.name));
   list(byId("agent-rows"), sorted, (agent) => agent.agent, () => row("Name", "Presence", "Load", "Holds"), (tr, agent) => {
     const [name, presence, load, holds] = tr.cells_;
-    setText(name, agent.name === agent.agent ? agent.name : `${agent.name} (${agent.agent})`);
+    const same = agent.name.toLowerCase() === agent.agent.toLowerCase();
+    setText(name, same ? agent.name : `${agent.name} (${agent.agent})`);
     const mark = part(presence, "mark", () => make("span"));
     setText(mark, word(agent));
     setClass(mark, `presence presence-${order.includes(word(agent)) ? word(agent) : "busy"}`);
@@ -212,7 +212,8 @@ function showAgents(agents) {
     const bar = box.lastElementChild;
     bar.setAttribute("aria-hidden", "true");
     setClass(bar, over ? "bar over" : agent.capacity && agent.load >= agent.capacity ? "bar full" : "bar");
-    bar.firstElementChild.style.width = `${Math.min(100, agent.capacity ? (100 * agent.load) / agent.capacity : 0)}%`;
+    const width = `${Math.round(Math.min(100, agent.capacity ? (100 * agent.load) / agent.capacity : 0))}%`;
+    if (bar.firstElementChild.style.width !== width) bar.firstElementChild.style.width = width;
 
     const links = part(holds, "links", () => make("div"));
     const shown = agent.conversations.slice(0, 6);
@@ -245,19 +246,16 @@ function paintState(mark, state) {
 const channelWords = (kinds) => kinds.map((kind) => CHANNEL_WORDS[kind] ?? kind);
 const customerName = (view) => (view.customer_name ? `${view.customer_name} (${view.customer})` : view.customer);
 
-function showAge(element, view) {
-  const waits = view.state === "waiting" || view.state === "offered";
-  if (waits) since(element, "waiting ", view.ready_at);
-  else if (view.state === "parked" && view.until) still(element, `until ${clock(view.until)}`);
-  else since(element, "open ", view.opened_at);
-}
+/** Nobody has taken it yet: what counts is how long it waits. Else: how old it is. */
+const waits = (view) => view.state === "waiting" || view.state === "offered";
 
 function showConversations(state) {
   const views = state.conversations;
   byId("no-conversations").hidden = views.length > 0;
   setText(byId("shown"), views.length < state.open ? `${count(views.length)} of ${count(state.open)}` : count(state.open));
   const create = (view) => {
-    const tr = row("Id", "Customer", "State", "Queue", "Agent", "Waiting", "Channel");
+    const tr = row("Id", "Customer", "State", "Queue", "Agent", "Waits / age", "Channel");
+    tr.cells_[0].className = "id";
     tr.cells_[0].append(opener(view.conversation));
     tr.addEventListener("click", () => {
       if (!String(getSelection())) openPanel(view.conversation);
@@ -270,8 +268,8 @@ function showConversations(state) {
     paintState(part(stateCell, "mark", () => make("span")), view.state);
     setText(queue, view.queue ?? "\u2013");
     setText(agent, view.agent ? nameOf(view.agent) : "\u2013");
-    setClass(age, "time");
-    showAge(part(age, "text", () => make("span")), view);
+    setClass(age, waits(view) ? "time waits" : "time");
+    since(part(age, "text", () => make("span")), "", waits(view) ? view.ready_at : view.opened_at);
     setText(channel, channelWords(view.channels).join(" \u2192 ") || "\u2013");
   });
 }
@@ -455,10 +453,10 @@ function pairs(...entries) {
   return dl;
 }
 
-function age(view) {
-  const span = make("span");
-  showAge(span, view);
-  return span;
+function counting(at) {
+  const element = make("span");
+  since(element, "", at);
+  return element;
 }
 
 function paintedState(state) {
@@ -480,14 +478,14 @@ function choiceList(choice, eligibleWords) {
 }
 
 function offerItem(offer) {
-  const outcomes = { accepted: "accepted", declined: "declined", expired: "not answered in time", rescinded: "taken back" };
+  const outcomes = { accepted: "accepted after", declined: "declined after", expired: "not answered within", rescinded: "taken back after" };
   const outcome = offer.outcome ? outcomes[offer.outcome] ?? offer.outcome : "stands";
-  const ended = offer.ended_at ? ` after ${span(offer.ended_at - offer.at)}` : `, lapses at ${clock(offer.expires_at)}`;
+  const ended = offer.ended_at ? ` ${span(offer.ended_at - offer.at)}` : `, lapses at ${clock(offer.expires_at)}`;
   const reason = offer.reason ? `: ${offer.reason}` : "";
   return make("li", "", null,
     make("p", "", null, make("b", "", nameOf(offer.agent)), ` at ${clock(offer.at)} (${offer.offer})`),
     make("p", `outcome outcome-${offer.outcome ?? "standing"}`, outcome + ended + reason),
-    offer.choice.why && make("p", "why", `Why: ${offer.choice.why}.`),
+    offer.choice.why && make("p", "why", `Why ${nameOf(offer.agent)}: ${offer.choice.why}.`),
     choiceList(offer.choice, "could take it"));
 }
 
@@ -502,7 +500,10 @@ function showPanel({ conversation, explanation, offers, facts }) {
       ["State", paintedState(conversation.state)],
       ["Queue", conversation.queue],
       ["Agent", conversation.agent && nameOf(conversation.agent)],
-      ["Age", conversation.closed_at ? `closed at ${clock(conversation.closed_at)}` : age(conversation)],
+      ["Waiting for", waits(conversation) ? counting(conversation.ready_at) : null],
+      ["Open for", conversation.closed_at ? null : counting(conversation.opened_at)],
+      ["Until", conversation.until ? clock(conversation.until) : null],
+      ["Closed", conversation.closed_at ? clock(conversation.closed_at) : null],
       ["Position", place === null || place === undefined ? null : place ? `${count(place)} before it` : "first in its queue"],
       ["Round", explanation && explanation.round ? String(explanation.round) : null],
       ["Asked in it", explanation && explanation.asked.map(nameOf).join(", ")],
@@ -513,9 +514,8 @@ function showPanel({ conversation, explanation, offers, facts }) {
     ));
   }
   if (explanation) {
-    const waits = conversation?.state === "waiting";
     const now = explanation.now;
-    body.push(make("h3", "", waits ? "Who could take it now" : "Who could take it if it had to move now"));
+    body.push(make("h3", "", conversation?.state === "waiting" ? "Who could take it now" : "Who could take it if it had to move now"));
     if (now.eligible.length + now.left_out.length + now.unlisted) body.push(choiceList(now, "could take it"));
     else body.push(make("p", "note", "Its queue has no members."));
   }

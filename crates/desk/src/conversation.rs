@@ -45,7 +45,7 @@ struct Choice {
     eligible: Vec<Candidate>,
     left_out: Vec<LeftOut>,
     unlisted: u32,
-    why: Option<String>,
+    why: Option<&'static str>,
 }
 
 #[derive(Serialize)]

@@ -213,7 +213,7 @@ async fn the_panel_has_the_explanation_and_how_each_offer_ended() {
         (&offers[0]["outcome"], &offers[0]["ended_at"], &offers[0]["reason"]),
         (&json!("declined"), &json!(13), &json!("lunch"))
     );
-    assert_eq!(offers[0]["choice"]["why"], "anna is the only one who can take it");
+    assert_eq!(offers[0]["choice"]["why"], "nobody else could take it");
     assert_eq!(offers[1]["outcome"], Value::Null);
     let facts: Vec<_> = panel["facts"].as_array().unwrap().iter().map(|fact| fact["text"].as_str().unwrap()).collect();
     assert_eq!(

@@ -20,15 +20,14 @@ pub(crate) fn exclusion(because: &Exclusion) -> String {
     }
 }
 
-/// What put the first before the others.
-pub(crate) fn tie_break(decision: &Decision) -> Option<String> {
-    let chosen = &decision.eligible.first()?.agent;
+/// What put the first before the others; what it is called is for the reader to add.
+pub(crate) fn tie_break(decision: &Decision) -> Option<&'static str> {
     Some(match decision.tie_break.as_str() {
-        "only_candidate" => format!("{chosen} is the only one who can take it"),
-        "load" => format!("{chosen} has the most room"),
-        "longest_idle" => format!("{chosen} has been idle longest among equals"),
-        "agent_id" => format!("{chosen} comes first by name among equals"),
-        "direct" => format!("it was meant for {chosen}"),
+        "only_candidate" => "nobody else could take it",
+        "load" => "has the most room",
+        "longest_idle" => "as much room as others, but idle longest",
+        "agent_id" => "as good as others, and first by name",
+        "direct" => "the conversation was meant for this agent",
         _ => return None,
     })
 }

@@ -46,7 +46,7 @@ impl State {
                 "waits: its queue has no members".to_owned()
             }
             Phase::Waiting { next_round_at: Some(_) } => {
-                "waits: everybody who could take it was asked; all are asked again after a pause".to_owned()
+                "waits: nobody is left to ask in this round; all are asked again after a pause".to_owned()
             }
             Phase::Waiting { .. } => {
                 format!("waits: none of {} members can take it now", now.excluded.len() + now.unlisted as usize)

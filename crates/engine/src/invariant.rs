@@ -231,14 +231,14 @@ impl Auditor {
             | Event::OfferDeclined { offer, .. }
             | Event::OfferExpired { offer, .. }
             | Event::OfferRescinded { offer, .. } => {
-                if self.offers.insert(*offer, true) != Some(false) {
-                    self.fail(Invariant::OfferEndsOnce, format!("{offer} ended twice, or was never made"));
-                }
+                let before = self.offers.insert(*offer, true);
+                self.require(before == Some(false), Invariant::OfferEndsOnce, || {
+                    format!("{offer} ended twice, or was never made")
+                });
             }
             Event::ConversationOpened { conversation, customer, .. } => {
-                if self.homes.insert(*conversation, *customer).is_some() {
-                    self.fail(Invariant::OneHome, format!("{conversation} was opened twice"));
-                }
+                let before = self.homes.insert(*conversation, *customer);
+                self.require(before.is_none(), Invariant::OneHome, || format!("{conversation} was opened twice"));
             }
             Event::MessageReceived { conversation, thread_seq, envelope, .. } => {
                 if envelope.kind == EnvelopeKind::Message && !self.inputs.insert(envelope.fingerprint()) {
@@ -280,6 +280,12 @@ impl Auditor {
         let last = self.threads.insert(key.clone(), seq);
         if last.is_some_and(|last| seq != last + 1) {
             self.fail(Invariant::MessagesInOrder, format!("thread {} goes from {last:?} to {seq}", key.key));
+        }
+    }
+
+    fn require(&mut self, holds: bool, invariant: Invariant, detail: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(invariant, detail());
         }
     }
 

@@ -30,6 +30,8 @@ mod readside;
 mod recover;
 mod shard;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod transcript;
 
 pub use commands::{AdminAnswer, ConversationDetail, CustomerDetail, ShardStatus, StatusView};

@@ -130,16 +130,24 @@ struct Item {
     output: Output,
 }
 
-/// A publish that ended: the lane, the record, and the sequence that the lane's subject has now.
-type Finished = (String, u64, Option<u64>);
+/// A publish that ended: the lane, the record, and how far the lane's subject is now.
+type Finished = (String, u64, Option<Newest>);
+
+/// How far a subject of `EVENTS` is: the sequence of its newest fact, and that fact's position when it
+/// is of this shard's journal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Newest {
+    seq: u64,
+    position: Option<Position>,
+}
 
 struct Writer {
     bus: Bus,
     shard: u16,
     /// What waits in each lane behind the item that is on its way.
     lanes: HashMap<String, VecDeque<Item>>,
-    /// The newest sequence of subjects of `EVENTS`.
-    newest: HashMap<String, u64>,
+    /// How far subjects of `EVENTS` are.
+    newest: HashMap<String, Newest>,
     /// How many outputs of each record are not stored yet.
     left: BTreeMap<u64, usize>,
     queued: usize,
@@ -190,11 +198,11 @@ impl Writer {
     /// One output is stored: the next of its lane may go.
     fn finish(&mut self, (lane, record, newest): Finished) -> Option<BoxFuture<'static, Finished>> {
         self.queued -= 1;
-        if let Some(seq) = newest {
+        if let Some(newest) = newest {
             if self.newest.len() >= SUBJECTS_MAX {
                 self.newest.clear();
             }
-            self.newest.insert(lane.clone(), seq);
+            self.newest.insert(lane.clone(), newest);
         }
         if let Some(left) = self.left.get_mut(&record) {
             *left -= 1;
@@ -227,7 +235,7 @@ impl Writer {
     fn store(&self, lane: String, item: Item) -> BoxFuture<'static, Finished> {
         let bus = self.bus.clone();
         let shard = self.shard;
-        let newest = self.newest.get(&lane).copied().unwrap_or(0);
+        let newest = self.newest.get(&lane).copied().unwrap_or_default();
         Box::pin(async move {
             let stored = match item.output {
                 Output::Event(record) => Some(store_event(&bus, &lane, &record, newest).await),
@@ -273,8 +281,13 @@ impl Pause {
     }
 }
 
-/// Stores a fact, exactly once and after those before it on its subject; returns its sequence.
-async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest: u64) -> u64 {
+/// Stores a fact, exactly once and after those before it on its subject; returns how far that is then.
+async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest: Newest) -> Newest {
+    // Somebody who led after us has written on: what we still have is there, or is theirs to write.
+    let written = |newest: &Newest| newest.position.is_some_and(|position| position >= record.position);
+    if written(&newest) {
+        return newest;
+    }
     let mut headers = vec![(POSITION, record.position.to_string()), (TYPE, record.event.name().to_owned())];
     if let Some(conversation) = record.conversation {
         headers.push((CONVERSATION, conversation.to_string()));
@@ -287,11 +300,11 @@ async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest:
             payload: payload.clone(),
             content_type: Some(Encoding::MsgPack.content_type()),
             headers: headers.clone(),
-            expect: Some(Expect { subject: subject.to_owned(), seq: newest }),
+            expect: Some(Expect { subject: subject.to_owned(), seq: newest.seq }),
             ..Publish::default()
         };
         match bus.publish(publish).await {
-            Ok(ack) => return ack.seq,
+            Ok(ack) => return Newest { seq: ack.seq, position: Some(record.position) },
             Err(error) if matches!(error.kind, BusKind::Fenced(_)) => {}
             Err(error) => {
                 warn!(subject, %error, "a fact is not acknowledged; looking for it");
@@ -300,13 +313,14 @@ async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest:
         }
         // The subject itself says how far it is.
         match bus.last("EVENTS", subject).await {
-            Ok(None) => newest = 0,
+            Ok(None) => newest = Newest::default(),
             Ok(Some(stored)) => {
                 let position = stored.headers.get(POSITION).and_then(|text| text.parse::<Position>().ok());
-                if position.is_some_and(|p| p.shard == record.position.shard && p >= record.position) {
-                    return stored.seq;
+                let position = position.filter(|position| position.shard == record.position.shard);
+                newest = Newest { seq: stored.seq, position };
+                if written(&newest) {
+                    return newest;
                 }
-                newest = stored.seq;
             }
             Err(error) => {
                 warn!(subject, %error, "the facts of a subject cannot be read; waiting");

@@ -1,9 +1,9 @@
 use std::collections::VecDeque;
 
+use contract::Timestamp;
 use contract::envelope::{
     Account, Assurance, AuthLevel, EnvelopeKind, Identity, Part, Party, Role, Scope, SenderAuth, Thread,
 };
-use contract::Timestamp;
 
 use super::*;
 
@@ -45,7 +45,8 @@ fn envelope(thread: &str, key: &str) -> Envelope {
         raw: None,
         assurance: Some(Assurance::Verified),
     };
-    let party = Party { identity, aliases: vec![], display: None, username: None, role: Role::Customer, named_as: None };
+    let party =
+        Party { identity, aliases: vec![], display: None, username: None, role: Role::Customer, named_as: None };
     let thread = serde_json::from_value::<Thread>(serde_json::json!({ "key": thread })).unwrap();
     Envelope {
         v: contract::envelope::VERSION,
@@ -145,7 +146,8 @@ async fn an_ambiguous_publish_is_repeated_with_the_same_id() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_stays_away_is_unavailable_also_for_what_waits_behind() {
-    let store = Memory { failures: Arc::new(Mutex::new(vec![ErrorKind::Unavailable; 1000].into())), ..Memory::default() };
+    let store =
+        Memory { failures: Arc::new(Mutex::new(vec![ErrorKind::Unavailable; 1000].into())), ..Memory::default() };
     let inbound = inbound(&store);
     let first = inbound.submit(&envelope("t", "k1")).unwrap();
     let behind = inbound.submit(&envelope("t", "k2")).unwrap();

@@ -5,20 +5,20 @@ use contract::policy::Policy;
 use contract::{AgentId, ChannelKind, QueueId, SmolStr, TenantId, Timestamp};
 use std::sync::LazyLock;
 
-pub fn tenant() -> TenantId {
+pub(crate) fn tenant() -> TenantId {
     TenantId::new("main").unwrap()
 }
 
-pub fn agent(name: &str) -> AgentId {
+pub(crate) fn agent(name: &str) -> AgentId {
     AgentId::new(name).unwrap()
 }
 
-pub fn queue(name: &str) -> QueueId {
+pub(crate) fn queue(name: &str) -> QueueId {
     QueueId::new(name).unwrap()
 }
 
 /// A policy, from the same TOML that operators write.
-pub fn policy(text: &str) -> Policy {
+pub(crate) fn policy(text: &str) -> Policy {
     let policy: Policy = toml::from_str(text).unwrap_or_else(|e| panic!("policy: {e}"));
     assert_eq!(policy.problems(), Vec::<String>::new());
     policy
@@ -40,7 +40,7 @@ static TEMPLATE: LazyLock<Envelope> = LazyLock::new(|| {
 });
 
 /// A message of a customer, on the thread that the customer has on the channel.
-pub fn message(customer: &str, channel: &str, dedup_key: &str, text: &str, at: Timestamp) -> Envelope {
+pub(crate) fn message(customer: &str, channel: &str, dedup_key: &str, text: &str, at: Timestamp) -> Envelope {
     let mut envelope = TEMPLATE.clone();
     envelope.account.kind = ChannelKind::new(channel).unwrap();
     envelope.dedup_key = SmolStr::new(dedup_key);
@@ -52,21 +52,21 @@ pub fn message(customer: &str, channel: &str, dedup_key: &str, text: &str, at: T
 }
 
 /// Something else that came on the thread.
-pub fn other(kind: EnvelopeKind, customer: &str, channel: &str, dedup_key: &str, at: Timestamp) -> Envelope {
+pub(crate) fn other(kind: EnvelopeKind, customer: &str, channel: &str, dedup_key: &str, at: Timestamp) -> Envelope {
     Envelope { kind, content: Vec::new(), ..message(customer, channel, dedup_key, "", at) }
 }
 
 /// A report of what became of messages on the thread.
-pub fn receipt(receipt: Receipt, customer: &str, channel: &str, dedup_key: &str, at: Timestamp) -> Envelope {
+pub(crate) fn receipt(receipt: Receipt, customer: &str, channel: &str, dedup_key: &str, at: Timestamp) -> Envelope {
     Envelope { receipt: Some(receipt), ..other(EnvelopeKind::Receipt, customer, channel, dedup_key, at) }
 }
 
-pub fn said(text: &str) -> Part {
+pub(crate) fn said(text: &str) -> Part {
     Part::Text(Text { body: text.to_owned(), ..Text::default() })
 }
 
 /// The text of the parts, for a transcript.
-pub fn text(parts: &[Part]) -> String {
+pub(crate) fn text(parts: &[Part]) -> String {
     let texts = parts.iter().filter_map(|part| match part {
         Part::Text(text) => Some(text.body.as_str()),
         _ => None,

@@ -29,7 +29,7 @@ fn rank(state: &State, id: &AgentId) -> (u64, Option<Timestamp>, AgentId) {
 }
 
 /// The agent that a waiting conversation should be offered to.
-pub fn best_agent(state: &State, conversation: &Conversation) -> Option<AgentId> {
+pub(crate) fn best_agent(state: &State, conversation: &Conversation) -> Option<AgentId> {
     let able: Vec<&AgentId> = state.policy().0.agents.keys().filter(|id| eligible(state, conversation, id)).collect();
     match &conversation.direct {
         Some(direct) if able.contains(&direct) => Some(direct.clone()),
@@ -39,7 +39,7 @@ pub fn best_agent(state: &State, conversation: &Conversation) -> Option<AgentId>
 
 /// The next offer that should be made, if any: the first waiting conversation, by priority, age and id,
 /// that somebody can take, and the best agent for it.
-pub fn next_offer(state: &State) -> Option<(ConversationId, AgentId)> {
+pub(crate) fn next_offer(state: &State) -> Option<(ConversationId, AgentId)> {
     let waiting = state.conversations().filter(|(_, conversation)| matches!(conversation.phase, Phase::Waiting { .. }));
     let takeable = waiting.filter_map(|(id, conversation)| {
         let key = (-i64::from(conversation.priority), conversation.ready_at, id);
@@ -49,7 +49,7 @@ pub fn next_offer(state: &State) -> Option<(ConversationId, AgentId)> {
 }
 
 /// Whether the candidates of a decision are in the order in which they are preferred.
-pub fn in_order(eligible: &[Candidate]) -> bool {
+pub(crate) fn in_order(eligible: &[Candidate]) -> bool {
     let key = |candidate: &Candidate| {
         let share = (u64::from(candidate.load) << 32) / u64::from(candidate.capacity);
         (share, candidate.last_assigned_at, candidate.agent.clone())

@@ -8,7 +8,7 @@ use contract::{AgentId, ConversationId, CustomerId, MessageId, Millis, OfferId, 
 use proptest::prelude::*;
 
 use crate::fixture;
-use crate::world::World;
+use crate::world::{Outcome, World};
 
 const CUSTOMERS: [&str; 6] = ["ann", "bob", "cem", "dee", "eva", "fay"];
 const CHANNELS: [&str; 3] = ["chat", "email", "sms"];
@@ -23,23 +23,32 @@ enum Input {
     Other { kind: EnvelopeKind, customer: usize, channel: usize },
     Receipt { which: usize, status: ReceiptStatus, by: u8 },
     Presence { agent: usize, presence: Presence },
-    Accept { agent: usize, which: usize },
+    Accept(Hand),
     AcceptAny { agent: usize, offer: u64 },
-    Decline { agent: usize, which: usize },
-    Send { agent: usize, which: usize },
-    Note { agent: usize, which: usize },
-    Transfer { agent: usize, which: usize, queue: Option<usize>, to: Option<usize> },
-    Park { agent: usize, which: usize, secs: Option<u64> },
-    Resume { agent: usize, which: usize },
-    Close { agent: usize, which: usize },
-    WrapUp { agent: usize, which: usize },
-    SameId { agent: usize, which: usize },
+    Decline(Hand),
+    Send(Hand),
+    Note(Hand),
+    Transfer { hand: Hand, queue: Option<usize>, to: Option<usize> },
+    Park { hand: Hand, secs: Option<u64> },
+    Resume(Hand),
+    Close(Hand),
+    WrapUp(Hand),
+    SameId(Hand),
     Silent { agent: usize },
     Heard { agent: usize },
     Policy(Plan),
     Time { ms: i64, tick: bool },
     Tick,
     Snapshot,
+    TakeOver,
+}
+
+/// Who does something, and with what: mostly what the one has, sometimes what another has.
+#[derive(Debug, Clone, Copy)]
+struct Hand {
+    agent: usize,
+    which: usize,
+    own: bool,
 }
 
 /// How a policy differs from the usual one.
@@ -127,7 +136,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     let capacity = prop_oneof![3 => Just(100_u32), 2 => Just(50), 1 => Just(25), 1 => Just(60), 1 => Just(0)];
     (
         prop::collection::vec(capacity, 5),
-        prop::collection::vec(prop::bool::weighted(0.15), 5),
+        prop::collection::vec(prop::bool::weighted(0.08), 5),
         prop::bool::weighted(0.2),
         any::<bool>(),
         prop_oneof![Just(0_u64), Just(20)],
@@ -144,8 +153,10 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let agent = || 0..AGENTS.len();
-    let which = || 0..4_usize;
+    // The last is a stranger.
+    let agent = || prop_oneof![20 => 0..AGENTS.len() - 1, 1 => Just(AGENTS.len() - 1)];
+    let hand =
+        || (agent(), 0..16_usize, prop::bool::weighted(0.9)).prop_map(|(agent, which, own)| Hand { agent, which, own });
     let presence = prop_oneof![
         6 => Just(Presence::Available),
         1 => Just(Presence::Busy),
@@ -180,27 +191,27 @@ fn input() -> impl Strategy<Value = Input> {
         3 => (0..8_usize).prop_map(|which| Input::Repeat { which }),
         2 => (kind, 0..CUSTOMERS.len(), 0..CHANNELS.len())
             .prop_map(|(kind, customer, channel)| Input::Other { kind, customer, channel }),
-        3 => (which(), status, 0..5_u8).prop_map(|(which, status, by)| Input::Receipt { which, status, by }),
-        10 => (agent(), presence).prop_map(|(agent, presence)| Input::Presence { agent, presence }),
-        14 => (agent(), which()).prop_map(|(agent, which)| Input::Accept { agent, which }),
+        3 => (0..4_usize, status, 0..5_u8).prop_map(|(which, status, by)| Input::Receipt { which, status, by }),
+        6 => (agent(), presence).prop_map(|(agent, presence)| Input::Presence { agent, presence }),
+        14 => hand().prop_map(Input::Accept),
         1 => (agent(), 0..30_u64).prop_map(|(agent, offer)| Input::AcceptAny { agent, offer }),
-        4 => (agent(), which()).prop_map(|(agent, which)| Input::Decline { agent, which }),
-        6 => (agent(), which()).prop_map(|(agent, which)| Input::Send { agent, which }),
-        1 => (agent(), which()).prop_map(|(agent, which)| Input::Note { agent, which }),
-        4 => (agent(), which(), prop::option::of(0..QUEUES.len()), prop::option::of(agent()))
-            .prop_map(|(agent, which, queue, to)| Input::Transfer { agent, which, queue, to }),
-        4 => (agent(), which(), prop::option::of(0..60_u64))
-            .prop_map(|(agent, which, secs)| Input::Park { agent, which, secs }),
-        2 => (agent(), which()).prop_map(|(agent, which)| Input::Resume { agent, which }),
-        5 => (agent(), which()).prop_map(|(agent, which)| Input::Close { agent, which }),
-        3 => (agent(), which()).prop_map(|(agent, which)| Input::WrapUp { agent, which }),
-        1 => (agent(), which()).prop_map(|(agent, which)| Input::SameId { agent, which }),
+        4 => hand().prop_map(Input::Decline),
+        6 => hand().prop_map(Input::Send),
+        1 => hand().prop_map(Input::Note),
+        4 => (hand(), prop::option::of(0..QUEUES.len()), prop::option::of(agent()))
+            .prop_map(|(hand, queue, to)| Input::Transfer { hand, queue, to }),
+        4 => (hand(), prop::option::of(0..60_u64)).prop_map(|(hand, secs)| Input::Park { hand, secs }),
+        2 => hand().prop_map(Input::Resume),
+        5 => hand().prop_map(Input::Close),
+        3 => hand().prop_map(Input::WrapUp),
+        1 => hand().prop_map(Input::SameId),
         2 => agent().prop_map(|agent| Input::Silent { agent }),
         2 => agent().prop_map(|agent| Input::Heard { agent }),
-        2 => plan().prop_map(Input::Policy),
+        1 => plan().prop_map(Input::Policy),
         8 => (span, any::<bool>()).prop_map(|(ms, tick)| Input::Time { ms, tick }),
         3 => Just(Input::Tick),
         2 => Just(Input::Snapshot),
+        1 => Just(Input::TakeOver),
     ]
 }
 
@@ -234,26 +245,31 @@ impl Run {
         format!("e{}", self.envelopes.len())
     }
 
-    /// An offer of the agent, else any.
-    fn offer(&self, agent: &AgentId, which: usize) -> OfferId {
-        let own: Vec<OfferId> =
-            self.world.state.offers().filter(|(_, offer)| offer.agent == *agent).map(|(id, _)| id).collect();
-        let any: Vec<OfferId> = self.world.state.offers().map(|(id, _)| id).collect();
-        pick(&own, which).or_else(|| pick(&any, which)).unwrap_or(OfferId(1))
+    /// A standing offer, with its agent or with another.
+    fn offer(&self, hand: Hand) -> (AgentId, OfferId) {
+        let standing: Vec<(AgentId, OfferId)> =
+            self.world.state.offers().map(|(id, offer)| (offer.agent.clone(), id)).collect();
+        choose(hand, &standing).unwrap_or_else(|| (named(hand.agent), OfferId(1)))
     }
 
-    /// A conversation of the agent, else any.
-    fn held(&self, agent: &AgentId, which: usize) -> ConversationId {
-        let own: Vec<ConversationId> =
-            self.world.state.agent(agent).into_iter().flat_map(|agent| agent.holds.iter().copied()).collect();
-        let any: Vec<ConversationId> = self.world.state.conversations().map(|(id, _)| id).collect();
-        pick(&own, which).or_else(|| pick(&any, which)).unwrap_or(ConversationId(1))
+    /// An open conversation, with its holder or with another.
+    fn held(&self, hand: Hand) -> (AgentId, ConversationId) {
+        let agents = self.world.state.agents();
+        let held: Vec<(AgentId, ConversationId)> =
+            agents.flat_map(|(id, agent)| agent.holds.iter().map(move |held| (id.clone(), *held))).collect();
+        choose(hand, &held).unwrap_or_else(|| (named(hand.agent), ConversationId(hand.which as u64)))
     }
 
-    fn command(&mut self, agent: usize, command: impl FnOnce(&Self, &AgentId) -> AgentCommand) {
-        let agent = fixture::agent(AGENTS[agent]);
-        let command = command(self, &agent);
-        self.world.command(&agent, command);
+    /// A command about an offer.
+    fn answer(&mut self, hand: Hand, command: impl FnOnce(OfferId) -> AgentCommand) {
+        let (agent, offer) = self.offer(hand);
+        self.world.command(&agent, command(offer));
+    }
+
+    /// A command about a conversation.
+    fn handle(&mut self, hand: Hand, command: impl FnOnce(ConversationId) -> AgentCommand) -> Outcome {
+        let (agent, conversation) = self.held(hand);
+        self.world.command(&agent, command(conversation))
     }
 
     fn receipt(&mut self, which: usize, status: ReceiptStatus, by: u8) {
@@ -301,59 +317,54 @@ impl Run {
             }
             Input::Receipt { which, status, by } => self.receipt(which, status, by),
             Input::Presence { agent, presence } => {
-                self.command(agent, |_, _| AgentCommand::PresenceSet { presence, reason: None });
+                self.world.command(&named(agent), AgentCommand::PresenceSet { presence, reason: None });
             }
-            Input::Accept { agent, which } => {
-                self.command(agent, |run, agent| AgentCommand::OfferAccept { offer: run.offer(agent, which) });
-            }
+            Input::Accept(hand) => self.answer(hand, |offer| AgentCommand::OfferAccept { offer }),
             Input::AcceptAny { agent, offer } => {
-                self.command(agent, |_, _| AgentCommand::OfferAccept { offer: OfferId(offer) });
+                self.world.command(&named(agent), AgentCommand::OfferAccept { offer: OfferId(offer) });
             }
-            Input::Decline { agent, which } => self.command(agent, |run, agent| AgentCommand::OfferDecline {
-                offer: run.offer(agent, which),
-                reason: None,
-            }),
-            Input::Send { agent, which } => self.send(agent, which),
-            Input::Note { agent, which } => self.command(agent, |run, agent| AgentCommand::NoteAdd {
-                conversation: run.held(agent, which),
-                text: "remember".to_owned(),
-            }),
-            Input::Transfer { agent, which, queue, to } => {
-                self.command(agent, |run, agent| AgentCommand::ConversationTransfer {
-                    conversation: run.held(agent, which),
-                    to_queue: queue.map(|queue| fixture::queue(QUEUES[queue])),
-                    to_agent: to.map(|to| fixture::agent(AGENTS[to])),
-                    note: None,
+            Input::Decline(hand) => self.answer(hand, |offer| AgentCommand::OfferDecline { offer, reason: None }),
+            Input::Send(hand) => self.send(hand),
+            Input::Note(hand) => {
+                let text = "remember".to_owned();
+                self.handle(hand, |conversation| AgentCommand::NoteAdd { conversation, text });
+            }
+            Input::Transfer { hand, queue, to } => {
+                let to_queue = queue.map(|queue| fixture::queue(QUEUES[queue]));
+                let (to_agent, note) = (to.map(named), None);
+                self.handle(hand, |conversation| AgentCommand::ConversationTransfer {
+                    conversation,
+                    to_queue,
+                    to_agent,
+                    note,
                 });
             }
-            Input::Park { agent, which, secs } => self.command(agent, |run, agent| AgentCommand::ConversationPark {
-                conversation: run.held(agent, which),
-                until: secs.map(|secs| at + Millis::from_secs(secs)),
-                reason: None,
-            }),
-            Input::Resume { agent, which } => self
-                .command(agent, |run, agent| AgentCommand::ConversationResume { conversation: run.held(agent, which) }),
-            Input::Close { agent, which } => self.command(agent, |run, agent| AgentCommand::ConversationClose {
-                conversation: run.held(agent, which),
-                disposition: None,
-            }),
-            Input::WrapUp { agent, which } => self.command(agent, |run, agent| AgentCommand::WrapUpComplete {
-                conversation: run.held(agent, which),
-                disposition: None,
-            }),
-            Input::SameId { agent, which } => {
+            Input::Park { hand, secs } => {
+                let (until, reason) = (secs.map(|secs| at + Millis::from_secs(secs)), None);
+                self.handle(hand, |conversation| AgentCommand::ConversationPark { conversation, until, reason });
+            }
+            Input::Resume(hand) => {
+                self.handle(hand, |conversation| AgentCommand::ConversationResume { conversation });
+            }
+            Input::Close(hand) => {
+                let disposition = None;
+                self.handle(hand, |conversation| AgentCommand::ConversationClose { conversation, disposition });
+            }
+            Input::WrapUp(hand) => {
+                let disposition = None;
+                self.handle(hand, |conversation| AgentCommand::WrapUpComplete { conversation, disposition });
+            }
+            Input::SameId(hand) => {
                 // A client that wrongly gives two commands one id: the second is not done.
-                let agent = fixture::agent(AGENTS[agent]);
-                let conversation = self.held(&agent, which);
-                let id = SmolStr::new_static("same");
+                let (agent, conversation) = self.held(hand);
                 let command = AgentCommand::ConversationClose { conversation, disposition: None };
-                self.world.command_as(&agent, id, command);
+                self.world.command_as(&agent, SmolStr::new_static("same"), command);
             }
             Input::Silent { agent } => {
-                self.world.silent(&fixture::agent(AGENTS[agent]));
+                self.world.silent(&named(agent));
             }
             Input::Heard { agent } => {
-                self.world.heard(&fixture::agent(AGENTS[agent]));
+                self.world.heard(&named(agent));
             }
             Input::Policy(plan) => {
                 self.world.policy(policy(&plan));
@@ -368,25 +379,35 @@ impl Run {
                 self.world.tick();
             }
             Input::Snapshot => self.world.snapshot(),
+            Input::TakeOver => self.world.take_over(),
         }
     }
 
-    fn send(&mut self, agent: usize, which: usize) {
-        let agent = fixture::agent(AGENTS[agent]);
-        let conversation = self.held(&agent, which);
+    fn send(&mut self, hand: Hand) {
         let content = vec![fixture::said("an answer")];
-        let command = AgentCommand::MessageSend { conversation, content, reply_to: None };
-        if let crate::world::Outcome::Done(step) = self.world.command(&agent, command) {
+        let outcome =
+            self.handle(hand, |conversation| AgentCommand::MessageSend { conversation, content, reply_to: None });
+        if let Outcome::Done(step) = outcome {
             for emitted in &step.emitted {
                 if let contract::Event::MessageSent { message, thread, .. } = &*emitted.event {
-                    let named = |names: &[&str], name: &str| names.iter().position(|known| *known == name);
-                    let customer = named(&CUSTOMERS, &thread.thread.key);
-                    let channel = named(&CHANNELS, thread.account.kind.as_str());
+                    let number = |names: &[&str], name: &str| names.iter().position(|known| *known == name);
+                    let customer = number(&CUSTOMERS, &thread.thread.key);
+                    let channel = number(&CHANNELS, thread.account.kind.as_str());
                     self.sent.extend(customer.zip(channel).map(|(customer, channel)| (*message, customer, channel)));
                 }
             }
         }
     }
+}
+
+fn named(agent: usize) -> AgentId {
+    fixture::agent(AGENTS[agent])
+}
+
+/// One of what agents have, with the one who has it or with another.
+fn choose<T: Clone>(hand: Hand, from: &[(AgentId, T)]) -> Option<(AgentId, T)> {
+    let (owner, what) = pick(from, hand.which)?;
+    Some((if hand.own { owner } else { named(hand.agent) }, what))
 }
 
 fn no_receipt() -> Receipt {
@@ -403,7 +424,7 @@ proptest! {
     #[test]
     fn whatever_happens_the_invariants_hold(
         first in plan(),
-        all_here in any::<bool>(),
+        all_here in prop::bool::weighted(0.8),
         inputs in prop::collection::vec(input(), 1..120),
     ) {
         let mut run = Run::new(&first, all_here);

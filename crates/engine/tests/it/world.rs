@@ -10,29 +10,34 @@ use throughline_engine::{Answer, CommandInput, Emitted, Phase, State, Step};
 
 use crate::{fixture, naive};
 
-pub struct World {
-    pub state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     /// What the clock says; may step back.
-    pub clock: Timestamp,
+    pub(crate) clock: Timestamp,
+    /// Evolves what comes back from the journal, fact by fact.
     replica: State,
+    /// Replays entries, as a new owner does.
+    follower: State,
+    /// Gets the same inputs as the state, having taken its place at some point.
     twin: State,
     auditor: Auditor,
     commands: u64,
 }
 
 /// What a command came to.
-pub enum Outcome {
+pub(crate) enum Outcome {
     Done(Step),
     Repeated,
     Refused(Refusal),
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::new(),
             clock: Timestamp(1_700_000_000_000),
             replica: State::new(),
+            follower: State::new(),
             twin: State::new(),
             auditor: Auditor::default(),
             commands: 0,
@@ -40,7 +45,7 @@ impl World {
     }
 
     /// An envelope arrives. `None`: it was taken in before.
-    pub fn envelope(&mut self, customer: CustomerId, envelope: &Envelope) -> Option<Step> {
+    pub(crate) fn envelope(&mut self, customer: CustomerId, envelope: &Envelope) -> Option<Step> {
         assert_eq!(self.state.has_seen(envelope), self.replica.has_seen(envelope), "R10: repeats are known");
         if self.state.has_seen(envelope) {
             return None;
@@ -57,17 +62,17 @@ impl World {
         Some(step)
     }
 
-    pub fn command(&mut self, agent: &AgentId, command: AgentCommand) -> Outcome {
+    pub(crate) fn command(&mut self, agent: &AgentId, command: AgentCommand) -> Outcome {
         self.commands += 1;
         let id = SmolStr::from(format!("command-{}", self.commands));
         self.command_as(agent, id, command)
     }
 
-    pub fn command_as(&mut self, agent: &AgentId, id: SmolStr, command: AgentCommand) -> Outcome {
+    pub(crate) fn command_as(&mut self, agent: &AgentId, id: SmolStr, command: AgentCommand) -> Outcome {
         self.input(CommandInput::Agent { agent: agent.clone(), id, command })
     }
 
-    pub fn policy(&mut self, policy: Policy) -> Outcome {
+    pub(crate) fn policy(&mut self, policy: Policy) -> Outcome {
         self.commands += 1;
         let id = SmolStr::from(format!("command-{}", self.commands));
         self.input(CommandInput::Admin { id, command: AdminCommand::PolicyApply { policy: Box::new(policy) } })
@@ -102,21 +107,21 @@ impl World {
         assert!(self.state.fingerprint() == self.replica.fingerprint(), "R7: a repeated command changes nothing");
     }
 
-    pub fn heard(&mut self, agent: &AgentId) -> Step {
+    pub(crate) fn heard(&mut self, agent: &AgentId) -> Step {
         let now = self.clock;
         let step = self.apply(|state| state.agent_heard(now, agent));
         self.journal(&step);
         step
     }
 
-    pub fn silent(&mut self, agent: &AgentId) -> Step {
+    pub(crate) fn silent(&mut self, agent: &AgentId) -> Step {
         let now = self.clock;
         let step = self.apply(|state| state.agent_silent(now, agent));
         self.journal(&step);
         step
     }
 
-    pub fn tick(&mut self) -> Option<Step> {
+    pub(crate) fn tick(&mut self) -> Option<Step> {
         let now = self.clock;
         let step = self.apply(|state| state.tick(now));
         if let Some(step) = &step {
@@ -128,7 +133,7 @@ impl World {
     }
 
     /// From here on, the twin is what a new owner reads back from a snapshot taken now.
-    pub fn snapshot(&mut self) {
+    pub(crate) fn snapshot(&mut self) {
         let bytes = Encoding::MsgPack.encode(&self.state).unwrap();
         self.twin = Encoding::MsgPack.decode(&bytes, usize::MAX).unwrap();
         self.twin.reindex();
@@ -137,10 +142,17 @@ impl World {
         assert_eq!(self.twin.counts(), self.state.counts());
     }
 
+    /// From here on, the twin is a new owner that replayed the journal.
+    pub(crate) fn take_over(&mut self) {
+        self.twin = self.follower.clone();
+        assert!(self.twin.fingerprint() == self.state.fingerprint(), "R10: a replay gives the state");
+        assert_eq!(self.twin.counts(), self.state.counts());
+    }
+
     /// Gives an input to the state and to the twin, which must do the same.
     fn apply<T: PartialEq + std::fmt::Debug>(&mut self, input: impl Fn(&mut State) -> T) -> T {
         let outcome = input(&mut self.state);
-        assert_eq!(input(&mut self.twin), outcome, "a state from a snapshot behaves as the state");
+        assert_eq!(input(&mut self.twin), outcome, "a state from a snapshot or a replay behaves as the state");
         outcome
     }
 
@@ -159,6 +171,7 @@ impl World {
             self.auditor.observe(&self.replica, &replayed);
         }
         self.replica.evolve_cause(entry.at, &entry.cause);
+        assert_eq!(self.follower.replay(&entry), step.emitted, "R10: a replay reaches whom the facts reached");
         self.check();
     }
 
@@ -190,7 +203,7 @@ impl World {
         assert_eq!(naive::next_offer(&self.state), None, "R4: nobody is overlooked");
         let fingerprint = self.state.fingerprint();
         assert!(fingerprint == self.replica.fingerprint(), "R10: a replay gives the state");
-        assert!(fingerprint == self.twin.fingerprint(), "a state from a snapshot goes on as the state");
+        assert!(fingerprint == self.twin.fingerprint(), "the twin goes on as the state");
         assert_eq!(self.state.next_deadline(), self.replica.next_deadline());
         assert_eq!(self.state.next_deadline(), self.twin.next_deadline());
         for (id, conversation) in self.state.conversations() {

@@ -1,2 +1,5 @@
 mod house;
 mod routing;
+mod audit;
+mod crash;
+mod takeover;

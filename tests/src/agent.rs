@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::permissions;
-use contract::command::{AgentCommand, Done, Refusal, RefusalKind};
+use contract::command::{AgentCommand, AgentQuery, Done, Refusal, RefusalKind};
 use contract::envelope::Part;
 use contract::event::Presence;
 use contract::feed::Snapshot;
@@ -26,6 +26,8 @@ pub struct Habits {
     pub accepts: bool,
     /// Answers messages of the conversations it holds.
     pub answers: Option<Arc<Answer>>,
+    /// Gives a sign of life so often, besides the usual one: where the policy's silence is short.
+    pub sign_of_life: Option<Duration>,
 }
 
 /// An answer that the router acknowledged.
@@ -57,7 +59,7 @@ pub struct AgentTool {
     commander: Commander,
     state: Arc<Mutex<State>>,
     changed: watch::Receiver<u64>,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -83,7 +85,7 @@ impl AgentTool {
         name: &str,
         answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        let tool = Self::with(daemon, name, Habits { accepts: true, answers: Some(Arc::new(answer)) }).await;
+        let tool = Self::with(daemon, name, Habits { accepts: true, answers: Some(Arc::new(answer)), ..Habits::default() }).await;
         tool.available().await;
         tool
     }
@@ -103,6 +105,7 @@ impl AgentTool {
         let (changes, changed) = watch::channel(0);
         let changes = Arc::new(changes);
         let (work, jobs) = mpsc::channel(100_000);
+        let sign_of_life = habits.sign_of_life;
         let worker = Worker {
             commander: commander.clone(),
             habits,
@@ -139,7 +142,18 @@ impl AgentTool {
                 }
             })
         };
-        Self { name: name.to_owned(), commander, state, changed, tasks: [follow, tokio::spawn(worker.run(jobs))] }
+        let mut tasks = vec![follow, tokio::spawn(worker.run(jobs))];
+        if let Some(every) = sign_of_life {
+            let commander = commander.clone();
+            tasks.push(tokio::spawn(async move {
+                let mut tick = tokio::time::interval(every);
+                loop {
+                    tick.tick().await;
+                    let _ = commander.query::<Done>(&AgentQuery::FeedAck { seq: 0 }).await;
+                }
+            }));
+        }
+        Self { name: name.to_owned(), commander, state, changed, tasks }
     }
 
     /// Sends commands as this agent.
@@ -349,7 +363,8 @@ impl Worker {
                         held.insert(*conversation);
                         self.catch_up(*conversation).await;
                     }
-                    Event::ConversationEnqueued { conversation, .. } | Event::ConversationClosed { conversation, .. } => {
+                    Event::ConversationEnqueued { conversation, .. }
+                    | Event::ConversationClosed { conversation, .. } => {
                         held.remove(conversation);
                     }
                     Event::MessageReceived { conversation, message, envelope, .. } if held.contains(conversation) => {

@@ -608,8 +608,12 @@ impl Daemon {
 
     /// Everything that it and its companions logged.
     pub fn logs(&self) -> String {
-        let mut paths: Vec<_> =
-            fs::read_dir(self.folder().join("logs")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut paths: Vec<_> = fs::read_dir(self.folder().join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         paths.sort();
         paths.iter().map(|path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()).collect()
     }

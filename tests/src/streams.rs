@@ -54,10 +54,7 @@ impl Daemon {
         let stream = bus::topology::journal_stream(shard);
         let log = subject::journal(shard, subject::Journal::Log);
         let found = bus.collect(&stream, &log, None).await.expect("the journal");
-        found
-            .iter()
-            .map(|stored| Journalled { seq: stored.seq, at_ms: stored.at_ms, record: decode(stored) })
-            .collect()
+        found.iter().map(|stored| Journalled { seq: stored.seq, at_ms: stored.at_ms, record: decode(stored) }).collect()
     }
 
     /// Every dead letter of a tenant with its number, in order.

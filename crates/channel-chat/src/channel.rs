@@ -45,6 +45,8 @@ struct Ready {
     listeners: Arc<Listeners>,
     settings: Settings,
     address: SocketAddr,
+    /// The demo page, where there is one.
+    page: Option<String>,
 }
 
 /// One account, with everything that is connected to it.
@@ -86,14 +88,21 @@ impl Kind for Chat {
             settings.session_key = settings.session_key.map(|secret| secret.relative_to(dir));
             settings.login_secret = settings.login_secret.map(|secret| secret.relative_to(dir));
         }
-        Ok(Box::new(Ready { listeners: Arc::clone(&self.listeners), settings, address }))
+        let page = settings
+            .demo
+            .then(|| format!("http://{address}/chat/{}/demo", crate::server::percent(file.account.as_str())));
+        Ok(Box::new(Ready { listeners: Arc::clone(&self.listeners), settings, address, page }))
     }
 }
 
 impl Prepared for Ready {
+    fn page(&self) -> Option<String> {
+        self.page.clone()
+    }
+
     fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
         Box::pin(async move {
-            let Self { listeners, settings, address } = *self;
+            let Self { listeners, settings, address, page: _ } = *self;
             let account = Arc::new(Account::new(context, settings)?);
             listeners.serve(address, Arc::clone(&account)).await?;
             Ok(Arc::new(Running(account)) as Arc<dyn Channel>)

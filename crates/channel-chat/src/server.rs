@@ -151,7 +151,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, app: Router, shutdown: Shutd
 }
 
 /// A name as it stands in a path.
-fn percent(name: &str) -> String {
+pub(crate) fn percent(name: &str) -> String {
     let byte = |b: u8| match b {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
         _ => format!("%{b:02X}"),

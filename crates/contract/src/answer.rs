@@ -2,8 +2,11 @@
 //! [`Reply`](crate::command::Reply). `feed.sync` has [`Sync`](crate::feed::Sync), `thread.history` has
 //! [`ThreadHistory`](crate::outbound::ThreadHistory), and what changes something
 //! [`Done`](crate::command::Done).
+//!
+//! An answer stays below [`REPLY_BYTES_MAX`](crate::limits::REPLY_BYTES_MAX): of facts, the oldest are
+//! left out; of a list, its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -11,8 +14,8 @@ use smol_str::SmolStr;
 use crate::envelope::{Assurance, Identity};
 use crate::event::{Decision, EventRecord, Presence};
 use crate::feed::ConversationView;
-use crate::id::{AgentId, CustomerId, OfferId, QueueId};
-use crate::time::Timestamp;
+use crate::id::{AgentId, ConversationId, CustomerId, QueueId};
+use crate::time::{Millis, Timestamp};
 
 /// The answer to `conversation.history`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,105 +23,154 @@ use crate::time::Timestamp;
 pub struct History {
     /// Whose messages.
     pub customer: CustomerId,
-    /// The newest messages of the customer over all channels, oldest first; `message.*` and
-    /// `note.added`.
+    /// The newest messages of the customer over all channels, oldest first: `message.*` only. Notes are
+    /// on a subject of their own and not among them.
     pub records: Vec<EventRecord>,
     /// True when there are older ones.
     #[serde(default)]
     pub more: bool,
 }
 
-/// The answer to `status.show`: one shard as its owner sees it, narrowed to the tenant asked for.
+/// The answer to a question of an operator: which kind it is of, and the answer itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", content = "value", rename_all = "snake_case")]
+pub enum AdminAnswer {
+    /// To `status.show`.
+    Status(Box<StatusView>),
+    /// To `conversation.list`: the open conversations, oldest first.
+    Conversations(Vec<ConversationView>),
+    /// To `agent.list`: the roster, by id.
+    Agents(Vec<AgentView>),
+    /// To `conversation.show` and `conversation.explain`.
+    Conversation(Box<ConversationDetail>),
+    /// To `customer.show`.
+    Customer(Box<CustomerDetail>),
+}
+
+/// How a tenant and its shard stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Status {
-    /// The shard of the tenant.
-    pub shard: u16,
-    /// The epoch of its owner.
-    pub epoch: u64,
-    /// The newest record of the journal.
-    pub journal_seq: u64,
-    /// Records in `IN` that are not decided yet.
-    pub lag: u64,
-    /// Version of the policy in force; 0: none.
-    #[serde(default)]
-    pub policy_version: u64,
-    /// Open conversations by state.
-    pub conversations: BTreeMap<SmolStr, u64>,
-    /// Agents by presence.
-    pub agents: BTreeMap<SmolStr, u64>,
-    /// The waiting lines.
-    pub queues: BTreeMap<QueueId, QueueStatus>,
-    /// The digest of the tenant's state after `journal_seq`, when it was asked for.
+pub struct StatusView {
+    /// How much there is of what.
+    pub counts: Counts,
+    /// How many customers are known.
+    pub customers: u64,
+    /// The shard.
+    pub shard: ShardStatus,
+    /// SHA-256 of the tenant's state, when it was asked for: equal states have equal digests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<SmolStr>,
-    /// The router's clock.
-    pub at: Timestamp,
 }
 
-/// One waiting line.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How much there is of what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct QueueStatus {
-    /// Conversations that wait or are offered.
-    pub waiting: u64,
-    /// Since when the one waits that has waited longest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_ready_at: Option<Timestamp>,
+pub struct Counts {
+    /// Open conversations by state.
+    pub conversations: BTreeMap<SmolStr, u64>,
+    /// Agents by presence; `disconnected` for those whose tool is gone.
+    pub agents: BTreeMap<SmolStr, u64>,
+    /// Waiting conversations by queue.
+    pub waiting: BTreeMap<QueueId, u64>,
+    /// When the longest waiting one became ready, by queue.
+    pub oldest_ready_at: BTreeMap<QueueId, Timestamp>,
+    /// The policy in force; 0: none.
+    pub policy_version: u64,
 }
 
-/// The answer to `conversation.list`.
+/// How a shard stands, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ConversationList {
-    /// The open conversations, the one that has waited longest first.
-    pub conversations: Vec<ConversationView>,
-    /// How many are open in all.
-    pub total: u64,
+pub struct ShardStatus {
+    /// Which.
+    pub shard: u16,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The process that leads it.
+    pub owner: String,
+    /// The newest journal record.
+    pub seq: u64,
+    /// Everything in `IN` up to this sequence is decided.
+    pub cursor: u64,
+    /// The journal record up to which all outputs are stored.
+    pub outputs_done: u64,
+    /// The journal record that the key-value side reflects.
+    pub kv_done: u64,
 }
 
-/// The answer to `conversation.show`.
+/// An agent as tools see it; also the value in the `agents` bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AgentView {
+    /// Who.
+    pub agent: AgentId,
+    /// The name that customers see.
+    pub name: SmolStr,
+    /// Whether it takes offers.
+    pub presence: Presence,
+    /// Its tool is there.
+    pub connected: bool,
+    /// Units in use.
+    pub load: u32,
+    /// Units in all; 0 when it is no longer in the policy.
+    pub capacity: u32,
+    /// The queues that it works.
+    pub queues: BTreeSet<QueueId>,
+    /// The conversations it holds.
+    pub conversations: BTreeSet<ConversationId>,
+}
+
+/// A conversation with its facts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConversationDetail {
-    /// The conversation.
-    pub conversation: ConversationView,
-    /// Its facts as far as `EVENTS` holds them, oldest first.
-    pub records: Vec<EventRecord>,
+    /// How it stands; absent when only its facts are left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationView>,
+    /// Who would be considered for it now; absent when it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+    /// What happened, oldest first, as far as `EVENTS` holds it. Each `offer.created` says why it went to
+    /// whom it went.
+    pub facts: Vec<EventRecord>,
 }
 
-/// The answer to `conversation.explain`.
+/// Where an open conversation stands, and who would be considered for it now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The conversation.
     pub conversation: ConversationView,
-    /// Who would be considered now, when it waits.
+    /// How long it has waited, or waited until now.
+    pub waiting_ms: Millis,
+    /// How many wait before it in its queue; absent when it does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub now: Option<Decision>,
-    /// Its offers, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offers: Vec<ExplainedOffer>,
+    pub position: Option<u64>,
+    /// The agents that refused it or let it lapse in this round.
+    pub asked: Vec<AgentId>,
+    /// Counts the rounds.
+    pub round: u32,
+    /// The members of its queue (of a large one, the first by name), and what keeps each from it now.
+    pub now: Decision,
+    /// In a sentence.
+    pub summary: SmolStr,
 }
 
-/// An offer, and why it went to whom it went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A customer with conversations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ExplainedOffer {
-    /// Which.
-    pub offer: OfferId,
-    /// To whom.
-    pub agent: AgentId,
-    /// When.
-    pub at: Timestamp,
-    /// Why this agent.
-    pub decision: Decision,
-    /// `accepted`, `declined`, `expired`, `rescinded`; absent: it stands.
+pub struct CustomerDetail {
+    /// The customer.
+    pub customer: CustomerView,
+    /// The open conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<SmolStr>,
+    pub open: Option<ConversationView>,
+    /// What happened, oldest first, as far as `EVENTS` holds it.
+    pub facts: Vec<EventRecord>,
 }
 
-/// The answer to `customer.show`; also the value in the `customers` bucket, without conversations.
+/// A customer as tools see it; also the value in the `customers` bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CustomerView {
@@ -127,53 +179,20 @@ pub struct CustomerView {
     /// The name to show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display: Option<SmolStr>,
-    /// The addresses that are known.
-    pub identities: Vec<KnownIdentity>,
-    /// The conversations, the newest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conversations: Vec<ConversationView>,
+    /// When it was first met.
+    pub created_at: Timestamp,
+    /// Its identities, in the order in which they became known.
+    pub identities: Vec<Held>,
 }
 
-/// An address of a customer, and how far it is proven.
+/// An identity that a customer has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct KnownIdentity {
-    /// The address.
+pub struct Held {
+    /// Which.
     pub identity: Identity,
-    /// How far it is proven.
+    /// On what evidence.
     pub assurance: Assurance,
-}
-
-/// The answer to `agent.list`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct AgentList {
-    /// The roster, by id.
-    pub agents: Vec<AgentView>,
-}
-
-/// One agent as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct AgentView {
-    /// Who.
-    pub agent: AgentId,
-    /// The name that customers see.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<SmolStr>,
-    /// Whether it takes offers.
-    pub presence: Presence,
-    /// Whether its tool is there.
-    pub connected: bool,
-    /// Units in use.
-    pub load: u32,
-    /// Units in all.
-    pub capacity: u32,
-    /// Conversations that it holds.
-    pub conversations: u32,
-    /// Offers that stand.
-    pub offers: u32,
-    /// Last given a conversation; absent: never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_assigned_at: Option<Timestamp>,
+    /// Since when.
+    pub since: Timestamp,
 }

@@ -210,7 +210,6 @@ function showAgents(agents) {
     const over = agent.load > agent.capacity;
     setText(box.firstElementChild, `${agent.load} / ${agent.capacity}${over ? " (forced)" : ""}`);
     const bar = box.lastElementChild;
-    bar.setAttribute("aria-hidden", "true");
     setClass(bar, over ? "bar over" : agent.capacity && agent.load >= agent.capacity ? "bar full" : "bar");
     const width = `${Math.round(Math.min(100, agent.capacity ? (100 * agent.load) / agent.capacity : 0))}%`;
     if (bar.firstElementChild.style.width !== width) bar.firstElementChild.style.width = width;
@@ -359,6 +358,8 @@ function showTrouble(error) {
   if (!error) return;
   const what = { unreachable: "router not reachable, retrying", daemon: "daemon not reachable, retrying" }[error.reason];
   setText(banner, `${what ?? "no state to show, retrying"}: ${error.message}`);
+  // The panel covers the banner.
+  if (byId("panel").open) note(banner.textContent);
   showFreshness();
 }
 

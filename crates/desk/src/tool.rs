@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bus::{Bus, ErrorKind, Publish, Subscription};
+use contract::answer::History;
 use contract::codec::CONTENT_TYPE;
 use contract::command::{AgentCommand, AgentQuery, Done, Refusal, RefusalKind, Reply};
 use contract::feed::{FeedItem, HEARTBEAT_MS, Heartbeat, Since, Snapshot, Sync};
@@ -159,7 +160,8 @@ impl Commander {
     /// # Errors
     /// As [`Commander::command`].
     pub async fn history(&self, conversation: ConversationId, limit: u32) -> Result<Vec<EventRecord>, Refusal> {
-        self.query(&AgentQuery::ConversationHistory { conversation, limit: Some(limit) }).await
+        let query = AgentQuery::ConversationHistory { conversation, limit: Some(limit) };
+        Ok(self.query::<History>(&query).await?.records)
     }
 }
 

@@ -217,7 +217,7 @@ impl State {
         self.policy_version = version;
         self.policy = Arc::clone(policy);
         for id in policy.agents.keys() {
-            self.agents.entry(id.clone()).or_insert_with(Agent::default);
+            self.agents.entry(id.clone()).or_default();
         }
         self.index_roster();
         let agents: Vec<AgentId> = self.agents.keys().cloned().collect();

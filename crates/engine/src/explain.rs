@@ -1,34 +1,14 @@
 //! Why is this still waiting?
 
+use contract::ConversationId;
+use contract::answer::Explanation;
 use contract::event::Decision;
-use contract::feed::ConversationView;
-use contract::{ConversationId, Millis, SmolStr};
-use serde::{Deserialize, Serialize};
 
 use crate::conversation::Phase;
 use crate::state::State;
 
 /// How many members of its queue an explanation lists.
 const LISTED_MAX: usize = 64;
-
-/// Where a conversation stands, and who would be considered for it now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The conversation.
-    pub conversation: ConversationView,
-    /// How long it has waited, or waited until now.
-    pub waiting_ms: Millis,
-    /// How many wait before it in its queue; absent when it does not wait.
-    pub position: Option<u64>,
-    /// The agents that refused it or let it lapse in this round.
-    pub asked: Vec<contract::AgentId>,
-    /// Counts the rounds.
-    pub round: u32,
-    /// The members of its queue (of a large one, the first by name), and what keeps each from it now.
-    pub now: Decision,
-    /// In a sentence.
-    pub summary: SmolStr,
-}
 
 impl State {
     /// Explains where an open conversation stands.

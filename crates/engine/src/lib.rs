@@ -27,10 +27,9 @@ mod timer;
 mod view;
 
 pub use agent::Agent;
+pub use contract::answer::{AgentView, Counts, Explanation};
 pub use command::{Answer, CommandInput};
 pub use conversation::{Conversation, Offer, Phase, ThreadKey, ThreadState};
-pub use explain::Explanation;
 pub use liveness::Liveness;
 pub use state::{Emitted, Reach, State, Step};
 pub use timer::Timer;
-pub use view::{AgentView, Counts};

@@ -1,50 +1,13 @@
 //! The state as tools see it.
 
+use contract::answer::{AgentView, Counts};
 use contract::event::{Presence, ThreadRef};
 use contract::feed::{ConversationView, OfferView, Snapshot};
 use contract::outbound::{Author, OutCommand};
-use contract::{AgentId, ConversationId, Event, QueueId, SmolStr, TenantId, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use contract::{AgentId, ConversationId, Event, SmolStr, TenantId, Timestamp};
 
 use crate::conversation::{Conversation, Phase};
 use crate::state::{Reach, State};
-
-/// An agent as tools see it; also the value in the `agents` bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentView {
-    /// Who.
-    pub agent: AgentId,
-    /// The name that customers see.
-    pub name: SmolStr,
-    /// Whether it takes offers.
-    pub presence: Presence,
-    /// Its tool is there.
-    pub connected: bool,
-    /// Units in use.
-    pub load: u32,
-    /// Units in all; 0 when it is no longer in the policy.
-    pub capacity: u32,
-    /// The queues that it works.
-    pub queues: BTreeSet<QueueId>,
-    /// The conversations it holds.
-    pub conversations: BTreeSet<ConversationId>,
-}
-
-/// How much there is of what.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Open conversations by state.
-    pub conversations: BTreeMap<SmolStr, u64>,
-    /// Agents by presence; `disconnected` for those whose tool is gone.
-    pub agents: BTreeMap<SmolStr, u64>,
-    /// Waiting conversations by queue.
-    pub waiting: BTreeMap<QueueId, u64>,
-    /// When the longest waiting one became ready, by queue.
-    pub oldest_ready_at: BTreeMap<QueueId, Timestamp>,
-    /// The policy in force.
-    pub policy_version: u64,
-}
 
 impl State {
     /// The name that customers see.

@@ -10,5 +10,5 @@
 mod state;
 mod view;
 
-pub use state::{Customer, Held, IdentityKey, State};
-pub use view::CustomerView;
+pub use contract::answer::{CustomerView, Held};
+pub use state::{Customer, IdentityKey, State};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::answer::Held;
 use contract::envelope::{Assurance, Identity, Scope};
 use contract::{CustomerId, Envelope, Event, SmolStr, Timestamp};
 use dashmap::DashMap;
@@ -31,17 +32,6 @@ impl IdentityKey {
             value: identity.value.clone(),
         }
     }
-}
-
-/// An identity that a customer has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Which.
-    pub identity: Identity,
-    /// On what evidence.
-    pub assurance: Assurance,
-    /// Since when.
-    pub since: Timestamp,
 }
 
 /// A customer.

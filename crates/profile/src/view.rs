@@ -1,22 +1,9 @@
 //! A customer as tools see it.
 
-use contract::{CustomerId, SmolStr, Timestamp};
-use serde::{Deserialize, Serialize};
+use contract::CustomerId;
+use contract::answer::CustomerView;
 
-use crate::state::{Held, State};
-
-/// A customer; also the value in the `customers` bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CustomerView {
-    /// Who.
-    pub customer: CustomerId,
-    /// The name to show.
-    pub display: Option<SmolStr>,
-    /// When it was first met.
-    pub created_at: Timestamp,
-    /// Its identities.
-    pub identities: Vec<Held>,
-}
+use crate::state::State;
 
 impl State {
     /// A customer as tools see it.

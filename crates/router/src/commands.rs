@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 
 use bus::{Message, Publish};
+use contract::answer::{AdminAnswer, ShardStatus, StatusView};
 use contract::codec::CONTENT_TYPE;
 use contract::command::{
     AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind, Reply,
 };
 use contract::feed::ConversationView;
 use contract::subject::{Command, Sender};
-use contract::{
-    AccountId, AgentId, ChannelKind, ConversationId, Encoding, EventRecord, SmolStr, TenantId,
-};
-use engine::{AgentView, CommandInput, Counts, Explanation};
-use profile::CustomerView;
-use serde::{Deserialize, Serialize};
+use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, SmolStr, TenantId};
+use engine::CommandInput;
 
+use crate::fit::{self, Fit};
 use crate::tenant::Tenant;
 
 /// A request as it came.
@@ -93,9 +91,9 @@ impl Request {
 
 impl ReplyTo {
     /// The answer as a message; `None` when nobody waits for it.
-    pub(crate) fn message<T: Serialize>(&self, reply: &Reply<T>) -> Option<Publish> {
+    pub(crate) fn message<T: Fit>(&self, reply: Reply<T>) -> Option<Publish> {
         let subject = self.subject.clone()?;
-        let payload = self.encoding.encode(reply).ok()?;
+        let payload = fit::encode(reply, self.encoding)?;
         Some(Publish {
             subject,
             payload: payload.into(),
@@ -105,85 +103,14 @@ impl ReplyTo {
     }
 
     /// An answer.
-    pub(crate) fn done<T: Serialize>(&self, result: T) -> Option<Publish> {
-        self.message(&Reply::done(self.id.clone(), result))
+    pub(crate) fn done<T: Fit>(&self, result: T) -> Option<Publish> {
+        self.message(Reply::done(self.id.clone(), result))
     }
 
     /// A refusal.
     pub(crate) fn refused(&self, refusal: Refusal) -> Option<Publish> {
-        self.message(&Reply::<()>::refused(self.id.clone(), refusal))
+        self.message(Reply::<()>::refused(self.id.clone(), refusal))
     }
-}
-
-/// The answer to a question of an operator.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "value", rename_all = "snake_case")]
-pub enum AdminAnswer {
-    /// To `status.show`.
-    Status(Box<StatusView>),
-    /// To `conversation.list`.
-    Conversations(Vec<ConversationView>),
-    /// To `agent.list`.
-    Agents(Vec<AgentView>),
-    /// To `conversation.show` and `conversation.explain`.
-    Conversation(Box<ConversationDetail>),
-    /// To `customer.show`.
-    Customer(Box<CustomerDetail>),
-}
-
-/// How a tenant and its shard stand.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StatusView {
-    /// How much there is of what.
-    pub counts: Counts,
-    /// How many customers are known.
-    pub customers: u64,
-    /// The shard.
-    pub shard: ShardStatus,
-    /// SHA-256 of the tenant's state, when it was asked for: equal states have equal digests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<SmolStr>,
-}
-
-/// How a shard stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardStatus {
-    /// Which.
-    pub shard: u16,
-    /// Its epoch.
-    pub epoch: u64,
-    /// The process that leads it.
-    pub owner: String,
-    /// The newest journal record.
-    pub seq: u64,
-    /// Everything in `IN` up to this sequence is decided.
-    pub cursor: u64,
-    /// The journal record up to which all outputs are stored.
-    pub outputs_done: u64,
-    /// The journal record that the key-value side reflects.
-    pub kv_done: u64,
-}
-
-/// A conversation with its facts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ConversationDetail {
-    /// How it stands; absent when only its facts are left.
-    pub conversation: Option<ConversationView>,
-    /// Who would be considered for it now; absent when it is closed.
-    pub explanation: Option<Explanation>,
-    /// What happened, oldest first.
-    pub facts: Vec<EventRecord>,
-}
-
-/// A customer with conversations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CustomerDetail {
-    /// The customer.
-    pub customer: CustomerView,
-    /// The open conversation.
-    pub open: Option<ConversationView>,
-    /// What happened, oldest first.
-    pub facts: Vec<EventRecord>,
 }
 
 /// An open conversation with the customer's name.
@@ -193,8 +120,9 @@ pub(crate) fn conversation_view(tenant: &Tenant, id: ConversationId) -> Option<C
     Some(ConversationView { customer_name: name, ..view })
 }
 
-/// The digest of a tenant's state.
-pub(crate) fn digest(tenant: &Tenant) -> SmolStr {
+/// The digest of a tenant's state: equal states have equal digests.
+#[must_use]
+pub fn digest(tenant: &Tenant) -> SmolStr {
     let mut bytes = tenant.engine.fingerprint();
     bytes.extend(tenant.profile.fingerprint());
     crate::checkpoint::digest(&bytes)

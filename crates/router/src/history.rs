@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Stored};
+use contract::answer::History;
 use contract::command::{Refusal, RefusalKind};
 use contract::{ConversationId, CustomerId, Encoding, EventRecord, TenantId, subject};
 use engine::ThreadKey;
@@ -47,14 +48,19 @@ impl Past {
         Ok(stored.iter().filter(|stored| stored.headers.get(POSITION).is_some()).filter_map(read).collect())
     }
 
-    /// The newest messages of a customer, over all channels, oldest first.
+    /// The newest messages of a customer, over all channels, oldest first. Notes are on another subject
+    /// and would cost a second read.
     pub(crate) async fn messages(
         self,
         tenant: &TenantId,
         customer: CustomerId,
         limit: usize,
-    ) -> Result<Vec<EventRecord>, Refusal> {
-        self.collect(&subject::event_messages(tenant, customer), Some(limit)).await
+    ) -> Result<History, Refusal> {
+        // One more than wanted says whether there are more.
+        let mut records = self.collect(&subject::event_messages(tenant, customer), Some(limit + 1)).await?;
+        let more = records.len() > limit;
+        records.drain(..records.len().saturating_sub(limit));
+        Ok(History { customer, records, more })
     }
 
     /// The messages of a thread after a number, oldest first.

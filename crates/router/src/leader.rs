@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bus::{Bus, Publish, Reader, Stored};
 use bytes::Bytes;
+use contract::answer::{AdminAnswer, ConversationDetail, CustomerDetail, ShardStatus};
 use contract::codec::CONTENT_TYPE;
 use contract::command::{AdminCommand, AgentQuery, ChannelQuery, Done, Refusal, RefusalKind, Reply};
 use contract::feed::HEARTBEAT_MS;
@@ -19,11 +20,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::Options;
-use crate::commands::{
-    AdminAnswer, Asked, ConversationDetail, CustomerDetail, ReplyTo, Request, ShardStatus, answer_now, conversation_view,
-};
+use crate::commands::{Asked, ReplyTo, Request, answer_now, conversation_view};
 use crate::error::{Error, ErrorKind};
 use crate::feeds::Feeds;
+use crate::fit::{Fit, fits};
 use crate::history::{Past, owned};
 use crate::journal::Journal;
 use crate::metric::Metric;
@@ -470,7 +470,7 @@ impl Leader {
             at: record.at,
         };
         let publish = Publish {
-            subject: subject::live(&record.tenant, conversation, what),
+            subject: subject::live(&record.tenant, conversation, "presence"),
             payload: contract::Encoding::Json.encode(&live).unwrap_or_default().into(),
             content_type: Some(contract::Encoding::Json.content_type()),
             ..Publish::default()
@@ -486,7 +486,7 @@ impl Leader {
                 Ok(done) => {
                     let position = pending.first_fact.and_then(|fact| positions.get(fact).copied());
                     let reply = Reply { position, ..Reply::done(pending.to.id.clone(), done) };
-                    pending.to.message(&reply)
+                    pending.to.message(reply)
                 }
                 Err(refusal) => pending.to.refused(refusal),
             };
@@ -595,6 +595,9 @@ impl Leader {
                 decided.cursor = self.shard.cursor;
                 let Some(tenant) = self.shard.tenants.get(tenant_id) else { return Ok(()) };
                 let mut sync = self.feeds.sync(tenant_id, &agent, &tenant.engine, since, to.encoding);
+                if !sync.items.is_empty() && !fits(&sync, to.encoding) {
+                    sync = self.feeds.sync(tenant_id, &agent, &tenant.engine, None, to.encoding);
+                }
                 if let Some(snapshot) = &mut sync.snapshot {
                     let views = snapshot.conversations.iter_mut();
                     for view in views.chain(snapshot.offers.iter_mut().map(|offer| &mut offer.conversation)) {
@@ -656,7 +659,7 @@ impl Leader {
     }
 
     /// Answers outside the loop, since the streams must be read for it.
-    fn spawn_answer<T: serde::Serialize + Send + 'static>(
+    fn spawn_answer<T: Fit + Send + 'static>(
         &self,
         to: ReplyTo,
         answer: impl Future<Output = Result<T, Refusal>> + Send + 'static,

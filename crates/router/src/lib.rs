@@ -20,6 +20,7 @@ mod commands;
 mod election;
 mod error;
 mod feeds;
+mod fit;
 mod history;
 mod journal;
 mod leader;
@@ -34,7 +35,8 @@ mod tenant;
 mod tests;
 mod transcript;
 
-pub use commands::{AdminAnswer, ConversationDetail, CustomerDetail, ShardStatus, StatusView};
+pub use commands::digest;
+pub use contract::answer::{AdminAnswer, ConversationDetail, CustomerDetail, ShardStatus, StatusView};
 pub use election::{Leadership, Router};
 pub use error::{Error, ErrorKind};
 pub use metric::Metric;

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use contract::answer::{AgentList, ConversationDetail, ConversationList, CustomerView, Explanation, History, Status};
+use contract::answer::{AdminAnswer, CustomerView, History};
 use contract::codec::Encoding;
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Done, Reply};
 use contract::envelope::{Envelope, decode_record, encode_record, record_msg_id};
@@ -58,13 +58,9 @@ fuzz_target!(|payload: &[u8]| {
             Reply<Done>,
             Reply<Sync>,
             Reply<ThreadHistory>,
-            History,
-            Status,
-            ConversationList,
-            ConversationDetail,
-            Explanation,
+            Reply<History>,
+            Reply<AdminAnswer>,
             CustomerView,
-            AgentList,
             Live,
             ChannelHealth,
             DeadLetter,

@@ -72,7 +72,7 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();
         for n in 0..customers {
-            let mut client = ChatClient::open(daemon, &format!("customer {n}"), Visit::default()).await;
+            let mut client = ChatClient::open(daemon, &format!("customer-{n}"), Visit::default()).await;
             let stop = Arc::clone(&stop);
             clients.push(tokio::spawn(async move {
                 let mut count = 0;

@@ -1,9 +1,8 @@
 """A channel adapter: brings one message in, then sends what agents answer.  pip install nats-py msgpack"""
-import asyncio, json, os, sys, time
-import msgpack, nats
+import asyncio, json, os, sys, time, msgpack, nats
 
-TENANT, KIND, ACCOUNT = "main", "demo", "shop"
-IN, JSON = f"tl.v1.in.{TENANT}.{KIND}.{ACCOUNT}", {"content-type": "application/json"}
+URL, USER, PASSWORD = (os.environ[f"THROUGHLINE_{name}"] for name in ("URL", "USER", "PASSWORD"))
+TENANT, KIND, ACCOUNT, JSON = "main", "demo", "shop", "application/json"
 
 
 def envelope(kind, key, **fields):
@@ -14,30 +13,27 @@ def envelope(kind, key, **fields):
 
 
 async def main(text="Hello from Python"):
-    user = os.environ["THROUGHLINE_USER"]
-    nc = await nats.connect(os.environ["THROUGHLINE_URL"], user=user, password=os.environ["THROUGHLINE_PASSWORD"],
-                            inbox_prefix=f"_INBOX_{user}".encode())
-    js = nc.jetstream()
+    nc = await nats.connect(URL, user=USER, password=PASSWORD, inbox_prefix=f"_INBOX_{USER}".encode())
+    js, sent = nc.jetstream(), set()  # What was sent: a real adapter's ledger outlives its process.
 
     async def publish(event):  # Only once this has returned may the provider be told that we have it.
-        dedup = {"Nats-Msg-Id": f"{TENANT}/{KIND}/{ACCOUNT}/{event['dedup_key']}"}
-        await js.publish(IN, json.dumps(event).encode(), headers=JSON | dedup)
+        headers = {"content-type": JSON, "Nats-Msg-Id": f"{TENANT}/{KIND}/{ACCOUNT}/{event['dedup_key']}"}
+        await js.publish(f"tl.v1.in.{TENANT}.{KIND}.{ACCOUNT}", json.dumps(event).encode(), headers=headers)
 
     await publish(envelope("message", f"ann/{time.time_ns()}", content=[{"type": "text", "body": text}]))
     print("stored", flush=True)
-    jobs, sent = await js.pull_subscribe_bind(f"out-{KIND}", "OUT"), set()  # A real ledger outlives the process.
+    jobs = await js.pull_subscribe_bind(f"out-{KIND}", "OUT")
     while True:
         try:
-            [job] = await jobs.fetch(1, timeout=5)
+            [job] = await jobs.fetch(1, timeout=60)
         except nats.errors.TimeoutError:
             continue
-        is_json = (job.headers or {}).get("content-type") == JSON["content-type"]
-        command = json.loads(job.data) if is_json else msgpack.unpackb(job.data)
-        if command["command_id"] not in sent:
+        command = json.loads(job.data) if job.headers["content-type"] == JSON else msgpack.unpackb(job.data)
+        name = command["command_id"]
+        if name not in sent:
             print("send", "".join(part.get("body", "") for part in command["content"]), flush=True)
-            sent.add(command["command_id"])
-        receipt = {"status": "delivered", "command_id": command["command_id"]}
-        await publish(envelope("receipt", f"{command['command_id']}/delivered", receipt=receipt))
+            sent.add(name)
+        await publish(envelope("receipt", f"{name}/sent", receipt={"status": "sent", "command_id": name}))
         await job.ack()
 
 

@@ -1,44 +1,34 @@
 """An agent's tool: takes every offer and echoes what the customer writes.  pip install nats-py"""
-import asyncio, json, os, uuid
-import nats
+import asyncio, contextlib, json, os, uuid, nats
 
-TENANT, AGENT = "main", os.environ.get("THROUGHLINE_AGENT", "echo")
+URL, USER, PASSWORD = (os.environ[f"THROUGHLINE_{name}"] for name in ("URL", "USER", "PASSWORD"))
+AGENT, JSON = os.environ.get("THROUGHLINE_AGENT", "echo"), {"content-type": "application/json"}
+
+
+async def ask(nc, verb, **args):
+    request = json.dumps({"id": str(uuid.uuid4()), "args": args}).encode()
+    while True:  # Until it is answered, always with the same id, so that it is done once.
+        with contextlib.suppress(nats.errors.TimeoutError, nats.errors.NoRespondersError):
+            answer = await nc.request(f"tl.v1.cmd.main.agent.{AGENT}.{verb}", request, timeout=5, headers=JSON)
+            reply = json.loads(answer.data)
+            if reply["ok"] or reply["refusal"]["kind"] != "unavailable":
+                print(verb, reply.get("refusal", "done"), flush=True)
+                return reply.get("result")
+        await asyncio.sleep(0.25)
 
 
 async def main():
-    user = os.environ["THROUGHLINE_USER"]
-    nc = await nats.connect(os.environ["THROUGHLINE_URL"], user=user, password=os.environ["THROUGHLINE_PASSWORD"],
-                            inbox_prefix=f"_INBOX_{user}".encode())
-
-    async def ask(verb, **args):
-        request = json.dumps({"id": str(uuid.uuid4()), "args": args}).encode()  # One id, however often it is sent.
-        while True:
-            try:
-                reply = await nc.request(f"tl.v1.cmd.{TENANT}.agent.{AGENT}.{verb}", request, timeout=5,
-                                         headers={"content-type": "application/json"})
-                reply = json.loads(reply.data)
-                if reply["ok"] or reply["refusal"]["kind"] != "unavailable":
-                    print(verb, reply.get("refusal", "done"), flush=True)
-                    return reply.get("result")
-            except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
-                pass
-            await asyncio.sleep(0.25)
-
-    feed, since = await nc.subscribe(f"tl.v1.agent.{TENANT}.{AGENT}.>"), None
-    await ask("presence.set", presence="available")
-    while True:
-        sync = await ask("feed.sync", since=since)
-        for offer in sync.get("snapshot", {}).get("offers", []):
-            await ask("offer.accept", offer=offer["offer"])
-        for event in (item["record"]["event"] for item in sync.get("items", [])):
-            if event["type"] == "offer.created":
-                await ask("offer.accept", offer=event["data"]["offer"])
-            elif event["type"] == "message.received":
-                await ask("message.send", conversation=event["data"]["conversation"],
-                          content=event["data"]["envelope"]["content"])
-        since = {"seq": sync["head"]}
-        await ask("feed.ack", **since)
-        await feed.next_msg(timeout=None)  # Rings at every item, and every five seconds.
+    nc = await nats.connect(URL, user=USER, password=PASSWORD, inbox_prefix=f"_INBOX_{USER}".encode())
+    feed, since = await nc.subscribe(f"tl.v1.agent.main.{AGENT}.>"), None
+    await ask(nc, "presence.set", presence="available")
+    async for _ in feed.messages:  # A bell: it rings at every event, and every five seconds.
+        sync = await ask(nc, "feed.sync", since=since)  # What happened since; this says that we are there, too.
+        since, events = {"seq": sync["head"]}, [item["record"]["event"] for item in sync.get("items", [])]
+        offers = [event["data"] for event in events if event["type"] == "offer.created"]
+        for offer in sync.get("snapshot", {}).get("offers", []) + offers:
+            await ask(nc, "offer.accept", offer=offer["offer"])
+        for said in (event["data"] for event in events if event["type"] == "message.received"):
+            await ask(nc, "message.send", conversation=said["conversation"], content=said["envelope"]["content"])
 
 
 asyncio.run(main())

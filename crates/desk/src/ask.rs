@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use bus::{Bus, ErrorKind, Publish};
+use contract::answer::{AgentView, Explanation, StatusView};
 use contract::command::{AdminCommand, Refusal, RefusalKind, Reply};
 use contract::feed::ConversationView;
 use contract::{Encoding, EventRecord, TenantId, subject};
@@ -13,8 +14,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use crate::conversation::Explanation;
-use crate::overview::{Agent, Status};
 
 /// How long the router may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -92,13 +91,14 @@ pub(crate) fn over(bus: Bus, tenant: TenantId) -> Ask {
     })
 }
 
-/// What the router answers an operator, as far as the wall shows it.
+/// What the router answers an operator, as far as the wall shows it: [`contract::answer::AdminAnswer`]
+/// that gets over facts of a newer router.
 #[derive(Deserialize)]
 #[serde(tag = "type", content = "value", rename_all = "snake_case")]
 pub(crate) enum Answer {
-    Status(Box<Status>),
+    Status(Box<StatusView>),
     Conversations(Vec<ConversationView>),
-    Agents(Vec<Agent>),
+    Agents(Vec<AgentView>),
     Conversation(Box<Detail>),
 }
 

@@ -3,22 +3,11 @@
 use contract::command::AdminCommand;
 use contract::event::{Candidate, Decision};
 use contract::{AgentId, ConversationId, Event, EventRecord, Millis, OfferId, SmolStr, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ask::{Answer, Ask, Detail, Fact, Failure, answer};
 use crate::overview::Row;
 use crate::words;
-
-/// Where an open conversation stands, as the router explains it.
-#[derive(Deserialize)]
-pub(crate) struct Explanation {
-    waiting_ms: Millis,
-    position: Option<u64>,
-    asked: Vec<AgentId>,
-    round: u32,
-    now: Decision,
-    summary: SmolStr,
-}
 
 /// What the panel shows.
 #[derive(Serialize)]

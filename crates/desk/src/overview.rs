@@ -1,64 +1,23 @@
 //! The overview: numbers of everything, texts of nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use contract::answer::{AgentView, StatusView};
 use contract::command::AdminCommand;
 use contract::event::Presence;
 use contract::feed::ConversationView;
 use contract::{AgentId, ChannelKind, ConversationId, CustomerId, QueueId, SmolStr, TenantId, Timestamp};
 use futures_util::future::try_join3;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ask::{Answer, Ask, Failure, answer};
 
 /// Most open conversations that the router is asked for.
 const CONVERSATIONS_MAX: u32 = 500;
 
-/// What `status.show` is answered with.
-#[derive(Deserialize)]
-pub(crate) struct Status {
-    counts: Counts,
-    #[serde(default)]
-    customers: u64,
-    shard: Shard,
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    conversations: BTreeMap<SmolStr, u64>,
-    waiting: BTreeMap<QueueId, u64>,
-    oldest_ready_at: BTreeMap<QueueId, Timestamp>,
-    policy_version: u64,
-}
-
-#[derive(Deserialize)]
-struct Shard {
-    shard: u16,
-    epoch: u64,
-    owner: String,
-    seq: u64,
-    outputs_done: u64,
-    kv_done: u64,
-}
-
-/// An agent of `agent.list`.
-#[derive(Deserialize, Serialize)]
-pub(crate) struct Agent {
-    agent: AgentId,
-    name: SmolStr,
-    presence: Presence,
-    connected: bool,
-    load: u32,
-    capacity: u32,
-    queues: BTreeSet<QueueId>,
-    conversations: BTreeSet<ConversationId>,
-}
-
-impl Agent {
-    /// Would be offered something now, if it has the skills.
-    fn ready(&self) -> bool {
-        self.presence == Presence::Available && self.connected && self.load < self.capacity
-    }
+/// Would be offered something now, if it has the skills.
+fn ready(agent: &AgentView) -> bool {
+    agent.presence == Presence::Available && agent.connected && agent.load < agent.capacity
 }
 
 /// What the page shows.
@@ -73,7 +32,7 @@ pub(crate) struct Overview {
     /// How many are open; `conversations` may hold fewer.
     open: u64,
     queues: BTreeMap<QueueId, Queue>,
-    agents: Vec<Agent>,
+    agents: Vec<AgentView>,
     conversations: Vec<Row>,
 }
 
@@ -179,8 +138,8 @@ pub(crate) async fn fetch(ask: &Ask, tenant: &TenantId) -> Result<Overview, Fail
     Ok(compose(tenant, status, agents, conversations))
 }
 
-fn compose(tenant: &TenantId, status: Status, agents: Vec<Agent>, views: Vec<ConversationView>) -> Overview {
-    let Status { counts, customers, shard } = status;
+fn compose(tenant: &TenantId, status: StatusView, agents: Vec<AgentView>, views: Vec<ConversationView>) -> Overview {
+    let StatusView { counts, customers, shard, .. } = status;
     let mut conversations: Vec<Row> = views.into_iter().map(Row::from).collect();
     conversations.sort_by_cached_key(Row::order);
 
@@ -190,7 +149,7 @@ fn compose(tenant: &TenantId, status: Status, agents: Vec<Agent>, views: Vec<Con
         for queue in &agent.queues {
             let queue = queues.entry(queue.clone()).or_default();
             queue.members += 1;
-            queue.ready += u64::from(agent.ready());
+            queue.ready += u64::from(ready(agent));
         }
     }
     for queue in conversations.iter().filter_map(|row| row.queue.as_ref()) {

@@ -7,7 +7,6 @@ use contract::journal::Cause;
 use contract::policy::Policy;
 use contract::{AgentId, ConversationId, CustomerId, Envelope, Event, MessageId, Timestamp};
 
-use crate::agent::Agent;
 use crate::conversation::{Conversation, Offer, Outbound, Phase, ThreadKey, ThreadState};
 use crate::state::{Reach, State};
 

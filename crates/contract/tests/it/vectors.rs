@@ -94,7 +94,7 @@ fn the_normative_text_names_everything() {
 }
 
 /// Objects in which every name means something: free values, maps by id, and enums of one field.
-const CLOSED: [&str; 11] = [
+const CLOSED: [&str; 13] = [
     "policy",
     "skills",
     "fields",
@@ -106,11 +106,13 @@ const CLOSED: [&str; 11] = [
     "cause",
     "queues",
     "agents",
+    "waiting",
+    "oldest_ready_at",
 ];
 
 /// Whether the object is the `conversations` of a status, which counts by state.
 fn kind_of_counts(root: &Value, at: &[String]) -> bool {
-    at.last().is_some_and(|name| name == "conversations") && root.pointer("/result/journal_seq").is_some()
+    at.last().is_some_and(|name| name == "conversations") && root.pointer("/result/value/counts").is_some()
 }
 
 /// Puts an unknown field into one object after the other, and hands each result to `check`.

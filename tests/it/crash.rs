@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use contract::Event;
 use contract::command::AgentCommand;
 use throughline_tests::chat::Visit;
-use throughline_tests::{AgentTool, ChatClient, Daemon};
+use throughline_tests::{AgentTool, ChatClient, Daemon, PATIENCE, until};
 
 use crate::audit;
 
@@ -183,7 +183,9 @@ async fn crash_of_the_bus_server_loses_and_doubles_nothing() {
     let load = Load::start(&daemon, CUSTOMERS).await;
     for _ in 0..times(60) / 3 {
         tokio::time::sleep(dice.pause(300, 1500)).await;
+        let before = until(PATIENCE, "the bus server", || async { daemon.nats_pid() }).await;
         daemon.kill9_nats();
+        until(PATIENCE, "another bus server", || async { daemon.nats_pid().filter(|pid| *pid != before) }).await;
         daemon.ready().await;
     }
     let (clients, tools) = load.settle().await;

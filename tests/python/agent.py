@@ -1,8 +1,9 @@
-"""An agent's tool: takes every offer and echoes what the customer writes.  pip install nats-py"""
+"""An agent's tool: takes every offer, says hello, and echoes what the customer writes then.  pip install nats-py"""
 import asyncio, contextlib, json, os, uuid, nats
 
 URL, USER, PASSWORD = (os.environ[f"THROUGHLINE_{name}"] for name in ("URL", "USER", "PASSWORD"))
 AGENT, JSON = os.environ.get("THROUGHLINE_AGENT", "echo"), {"content-type": "application/json"}
+HELLO = [{"type": "text", "body": "Hello, this is an echo."}]
 
 
 async def ask(nc, verb, **args):
@@ -23,12 +24,15 @@ async def main():
     await ask(nc, "presence.set", presence="available")
     async for _ in feed.messages:  # A bell: it rings at every event, and every five seconds.
         sync = await ask(nc, "feed.sync", since=since)  # What happened since; this says that we are there, too.
-        since, events = {"seq": sync["head"]}, [item["record"]["event"] for item in sync.get("items", [])]
-        offers = [event["data"] for event in events if event["type"] == "offer.created"]
-        for offer in sync.get("snapshot", {}).get("offers", []) + offers:
-            await ask(nc, "offer.accept", offer=offer["offer"])
-        for said in (event["data"] for event in events if event["type"] == "message.received"):
-            await ask(nc, "message.send", conversation=said["conversation"], content=said["envelope"]["content"])
+        events = [item["record"]["event"] for item in sync.get("items", [])]
+        events += [{"type": "offer.created", "data": offer} for offer in sync.get("snapshot", {}).get("offers", [])]
+        for name, data in ((event["type"], event["data"]) for event in events):
+            if name == "offer.created":
+                await ask(nc, "offer.accept", offer=data["offer"])
+            elif name in ("conversation.assigned", "message.received"):
+                content = data["envelope"]["content"] if "envelope" in data else HELLO
+                await ask(nc, "message.send", conversation=data["conversation"], content=content)
+        since = {"seq": sync["head"]}
 
 
 asyncio.run(main())

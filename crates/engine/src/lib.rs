@@ -27,8 +27,8 @@ mod timer;
 mod view;
 
 pub use agent::Agent;
-pub use contract::answer::{AgentView, Counts, Explanation};
 pub use command::{Answer, CommandInput};
+pub use contract::answer::{AgentView, Counts, Explanation};
 pub use conversation::{Conversation, Offer, Phase, ThreadKey, ThreadState};
 pub use liveness::Liveness;
 pub use state::{Emitted, Reach, State, Step};

@@ -38,6 +38,8 @@ use crate::transcript::Transcripts;
 const BATCH_BYTES_MAX: usize = 300 * 1024;
 /// How often the read side is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How long a question about a closed conversation waits for the key-value side: longer than a flush.
+const READSIDE_WAIT: Duration = Duration::from_secs(4);
 /// How often a running router checks the invariants it can see.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// States larger than this many conversations are not checked while running.
@@ -545,11 +547,15 @@ impl Leader {
                     AdminCommand::ConversationShow { conversation } | AdminCommand::ConversationExplain { conversation } => {
                         let open = conversation_view(tenant, conversation);
                         let explanation = tenant.engine.explain(conversation);
-                        let bus = self.bus.clone();
+                        if open.is_none() {
+                            // One that was closed just now is in neither place until the next flush.
+                            self.flush();
+                        }
+                        let (bus, written, seq) = (self.bus.clone(), self.readside.watch(), self.seq);
                         self.spawn_answer(to.clone(), async move {
                             let view = match open {
                                 Some(view) => Some(view),
-                                None => closed_view(&bus, &tenant_id, conversation).await?,
+                                None => closed_view(&bus, written, seq, &tenant_id, conversation).await?,
                             };
                             let view = view.ok_or_else(|| not_found(format!("conversation {conversation}")))?;
                             let facts = past.conversation(&tenant_id, view.customer, conversation).await?;
@@ -911,12 +917,17 @@ fn new_id() -> SmolStr {
     SmolStr::from(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// The last view of a closed conversation.
+/// A conversation that is no longer open, once the key-value side reflects the journal up to `seq`.
 async fn closed_view(
     bus: &Bus,
+    mut written: watch::Receiver<u64>,
+    seq: u64,
     tenant: &TenantId,
     id: contract::ConversationId,
 ) -> Result<Option<contract::feed::ConversationView>, Refusal> {
+    let behind = |_| Refusal::new(RefusalKind::Unavailable, "the key-value side is behind");
+    let reached = tokio::time::timeout(READSIDE_WAIT, written.wait_for(|written| *written >= seq)).await;
+    reached.map_err(|_| behind(())).and_then(|reached| reached.map(drop).map_err(|_| behind(())))?;
     let unavailable = |error: bus::Error| Refusal::new(RefusalKind::Unavailable, error.to_string());
     let bucket = bus.bucket("tl-conversations").await.map_err(unavailable)?;
     let key = format!("{}.{id}", contract::token::encode(tenant.as_str()));

@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::metric::Metric;
 
@@ -307,7 +307,7 @@ async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest:
             Ok(ack) => return Newest { seq: ack.seq, position: Some(record.position) },
             Err(error) if matches!(error.kind, BusKind::Fenced(_)) => {}
             Err(error) => {
-                warn!(subject, %error, "a fact is not acknowledged; looking for it");
+                debug!(subject, %error, "a fact is not acknowledged; looking for it");
                 pause.wait().await;
             }
         }
@@ -347,7 +347,7 @@ async fn store_command(bus: &Bus, command: &OutCommand, position: Position) {
 async fn store_until_acked(bus: &Bus, publish: Publish) {
     let mut pause = Pause::new();
     while let Err(error) = bus.publish(publish.clone()).await {
-        warn!(subject = %publish.subject, %error, "an output is not acknowledged; sending it again");
+        debug!(subject = %publish.subject, %error, "an output is not acknowledged; sending it again");
         pause.wait().await;
     }
 }

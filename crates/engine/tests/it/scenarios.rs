@@ -297,7 +297,7 @@ impl Play {
 
     fn time(&self, at: Timestamp) -> String {
         let ms = at.since(self.start).0;
-        if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+        if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
     }
 
     fn heading(&mut self, line: &str) {
@@ -322,7 +322,7 @@ impl Play {
     }
 
     fn customer(&self, id: CustomerId) -> &str {
-        &self.customers[id.0 as usize - 1]
+        &self.customers[usize::try_from(id.0).unwrap() - 1]
     }
 
     /// A fact in a line, without its name.

@@ -19,7 +19,7 @@ pub struct Spent {
     here: f64,
 }
 
-fn of_process(pid: u32) -> Duration {
+fn of_process(pid: i32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // After the name in parentheses: state is field 3, utime 14, stime 15.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
@@ -32,9 +32,9 @@ impl Cpu {
     /// What was spent until now.
     pub fn of(daemon: &Daemon) -> Self {
         Self {
-            server: of_process(daemon.nats_pid()),
+            server: of_process(daemon.nats_pid().unwrap_or_default()),
             daemon: of_process(daemon.pid()),
-            here: of_process(std::process::id()),
+            here: of_process(i32::try_from(std::process::id()).unwrap_or_default()),
         }
     }
 

@@ -58,6 +58,9 @@ impl Bench<'_> {
             let envelope = world.envelope(1_000_000 + n);
             Box::new(move |world| drop(world.receive(envelope.clone())))
         });
+        if let Some(line) = self.lines.last_mut() {
+            line.waiting = 0;
+        }
         world.occupy();
         for n in 0..self.waiting {
             let envelope = world.envelope(100_000 + n);

@@ -1,7 +1,11 @@
 mod house;
 mod routing;
+mod browser;
 mod deadletters;
 mod redelivery;
+mod operator;
+mod permissions;
+mod python;
 mod audit;
 mod crash;
 mod takeover;

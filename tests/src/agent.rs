@@ -1,6 +1,6 @@
 //! An agent's tool: follows the feed, and by itself takes offers and answers where it is told to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ struct State {
     said: Vec<Said>,
     refusals: Vec<String>,
     answered: BTreeSet<(ConversationId, MessageId)>,
+    heard: BTreeMap<(ConversationId, MessageId), String>,
 }
 
 /// An agent's tool. Its connection closes when it is dropped.
@@ -236,11 +237,15 @@ impl AgentTool {
     /// # Panics
     /// When it does not come.
     pub async fn sees_record<T>(&self, what: &str, mut pick: impl FnMut(&EventRecord) -> Option<T>) -> T {
+        self.until(what, |state| state.facts.iter().find_map(&mut pick)).await
+    }
+
+    async fn until<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
         let mut changed = self.changed.clone();
         let wait = async {
             loop {
                 changed.borrow_and_update();
-                if let Some(found) = lock(&self.state).facts.iter().find_map(&mut pick) {
+                if let Some(found) = look(&lock(&self.state)) {
                     return found;
                 }
                 assert!(changed.changed().await.is_ok(), "the tool of {} has ended", self.name);
@@ -251,7 +256,10 @@ impl AgentTool {
             Err(_) => {
                 let state = lock(&self.state);
                 let seen: Vec<&str> = state.facts.iter().map(|record| record.event.name()).collect();
-                panic!("{} waited for {what}; its feed: {seen:?}; refused: {:?}", self.name, state.refusals)
+                panic!(
+                    "{} waited for {what}; its feed: {seen:?}; heard: {:?}; refused: {:?}",
+                    self.name, state.heard, state.refusals
+                )
             }
         }
     }
@@ -270,18 +278,20 @@ impl AgentTool {
         .await
     }
 
-    /// Waits for a text of a customer.
+    /// Waits for a text of a customer: on the feed, or in the history of what the tool was given.
     ///
     /// # Panics
     /// When it does not come.
     pub async fn hears(&self, text: &str) -> ConversationId {
-        self.sees(&format!("{text:?}"), |event| match event {
-            Event::MessageReceived { conversation, envelope, .. } if text_of(&envelope.content) == text => {
-                Some(*conversation)
-            }
-            _ => None,
+        self.until(&format!("{text:?}"), |state| {
+            state.heard.iter().find(|(_, heard)| *heard == text).map(|((conversation, _), _)| *conversation)
         })
         .await
+    }
+
+    /// Every text of customers, in the order of the messages.
+    pub fn heard(&self) -> Vec<String> {
+        lock(&self.state).heard.values().cloned().collect()
     }
 
     /// Everything that came on the feed.
@@ -384,7 +394,7 @@ impl Worker {
 
     /// Answers what was written before the conversation was this agent's, or while the feed was lost.
     async fn catch_up(&self, conversation: ConversationId) {
-        if self.habits.answers.is_none() {
+        if !self.habits.accepts && self.habits.answers.is_none() {
             return;
         }
         let history = loop {
@@ -404,6 +414,8 @@ impl Worker {
     }
 
     async fn answer(&self, conversation: ConversationId, to: MessageId, text: &str) {
+        lock(&self.state).heard.insert((conversation, to), text.to_owned());
+        self.changes.send_modify(|count| *count += 1);
         let Some(answers) = &self.habits.answers else { return };
         if lock(&self.state).answered.contains(&(conversation, to)) {
             return;

@@ -152,6 +152,13 @@ struct Item {
 // === impl Inbound ===
 
 impl Inbound {
+    /// The way in of one account over a connection, for programs that are not run by
+    /// [`Channels`](crate::Channels): an adapter in a process of its own, a bench.
+    #[must_use]
+    pub fn over(bus: Bus, shards: u16, tenant: TenantId, kind: ChannelKind, account: AccountId) -> Self {
+        Self::new(bus, shards, tenant, kind, account)
+    }
+
     pub(crate) fn new(store: impl Store, shards: u16, tenant: TenantId, kind: ChannelKind, account: AccountId) -> Self {
         let shard = contract::shard::of(&tenant, shards);
         let subject = contract::subject::inbound(shard, &tenant, &kind, &account);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bus::{ErrorKind, Kv};
 use bytes::Bytes;
 use contract::envelope::ReceiptStatus;
-use contract::{ChannelKind, Encoding, SmolStr, Timestamp, token};
+use contract::{ChannelKind, Encoding, Millis, SmolStr, Timestamp, token};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::SendFailure;
@@ -83,6 +83,12 @@ pub struct Entry {
     /// When the entry was last written.
     #[serde(default)]
     pub updated_at: Timestamp,
+    /// Not to be tried before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// Whose hand wrote it, by chance: tells a writer its own writes, when nobody told it of them.
+    #[serde(default)]
+    pub hand: u32,
 }
 
 /// Whether a part is to be sent.
@@ -172,6 +178,8 @@ impl Ledger {
                 }
             },
         };
+        // Without randomness no write is known again, which is safe.
+        let entry = Entry { hand: getrandom::u32().unwrap_or_default(), ..entry };
         Ok(PartLedger { entries: Some(Arc::clone(&self.entries)), key, revision, entry })
     }
 
@@ -249,10 +257,12 @@ impl PartLedger {
         self.entry.parts.iter().find(|(_, state)| **state == PartState::Pending).map(|(part, _)| *part)
     }
 
-    /// A try failed in a way that says that the pending part was not sent: the next try begins it anew.
-    pub(crate) async fn try_failed(&mut self) {
+    /// A try failed in a way that says that the pending part was not sent: the next try begins it anew,
+    /// after `wait`.
+    pub(crate) async fn try_failed(&mut self, wait: Duration) {
         self.entry.parts.retain(|_, state| *state != PartState::Pending);
         self.entry.tries += 1;
+        self.entry.not_before = Some(clock::now() + millis(wait));
         self.write_stubbornly().await;
     }
 
@@ -289,9 +299,34 @@ impl PartLedger {
         let Some(entries) = &self.entries else { return Ok(()) };
         let value = serde_json::to_vec(&self.entry)
             .map_err(|error| bus::Error { kind: ErrorKind::Other, source: error.into() })?;
-        self.revision = entries.write(&self.key, value.into(), self.revision).await?;
+        let value = Bytes::from(value);
+        let error = match entries.write(&self.key, value.clone(), self.revision).await {
+            Ok(revision) => {
+                self.revision = revision;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // It may have been written all the same, now or the last time: then what stands there is ours.
+        if !matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Fenced(_)) {
+            return Err(error);
+        }
+        let Ok(Some((found, revision))) = entries.read(&self.key).await else { return Err(error) };
+        if found == value {
+            self.revision = revision;
+            return Ok(());
+        }
+        let hand = Encoding::Json.decode::<Entry>(&found, ENTRY_BYTES_MAX).map_or(0, |entry| entry.hand);
+        if hand == 0 || hand != self.entry.hand || revision == self.revision {
+            return Err(error);
+        }
+        self.revision = entries.write(&self.key, value, revision).await?;
         Ok(())
     }
+}
+
+pub(crate) fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl std::fmt::Debug for PartLedger {

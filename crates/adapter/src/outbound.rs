@@ -30,7 +30,7 @@ use crate::channel::{Channel, LedgerMode};
 use crate::clock;
 use crate::failure::{Class, SendFailure, Sent};
 use crate::inbound::Inbound;
-use crate::ledger::{Ledger, Outcome, PartLedger};
+use crate::ledger::{Entry, Ledger, Outcome, PartLedger, millis};
 use crate::limit::TokenBucket;
 use crate::telemetry::Metric;
 
@@ -185,6 +185,10 @@ impl Outbound {
         if let Some(outcome) = ledger.entry().outcome.clone() {
             return self.report(target, command, &outcome).await;
         }
+        // Given back with a delay, it comes earlier when that answer was lost.
+        if let Some(rest) = rest(ledger.entry(), clock::now()) {
+            return Verdict::Again(rest);
+        }
         if durable {
             match self.turn(command).await {
                 Turn::Now => {}
@@ -206,7 +210,10 @@ impl Outbound {
             }
         }
         let result = if clock::now() > end_of_life(command) {
-            Err(SendFailure::permanent("expired", "it was not sent in time"))
+            Err(match ledger.pending_part() {
+                None => SendFailure::permanent("expired", "it was not sent in time"),
+                Some(_) => SendFailure::unknown("expired", "it was interrupted, and its time is over"),
+            })
         } else {
             self.send(target, job, command, &mut ledger).await
         };
@@ -224,7 +231,7 @@ impl Outbound {
                         let tries = if durable { ledger.entry().tries } else { deliveries_before(job) };
                         let wait = BACKOFF.wait(tries).max(after.unwrap_or_default());
                         if clock::now() + millis(wait) <= end_of_life(command) {
-                            ledger.try_failed().await;
+                            ledger.try_failed(wait).await;
                             self.count("retried");
                             return Verdict::Again(wait);
                         }
@@ -263,7 +270,8 @@ impl Outbound {
         ledger: &mut PartLedger,
     ) -> Result<Sent, SendFailure> {
         let begun = Instant::now();
-        let send = AssertUnwindSafe(target.channel.send(command, ledger)).catch_unwind();
+        // Called inside, since a channel may fail before it has made a future.
+        let send = AssertUnwindSafe(async { target.channel.send(command, ledger).await }).catch_unwind();
         tokio::pin!(send);
         let result = loop {
             match tokio::time::timeout(PROGRESS, &mut send).await {
@@ -288,31 +296,29 @@ impl Outbound {
             Ok(ledger) => ledger.entry().clone(),
             Err(_) => return Turn::Wait(AFTER_BACKOFF.first),
         };
-        let turn = if entry.outcome.is_some() {
-            Turn::Now
-        } else if entry.updated_at > Timestamp(0) {
-            // Begun, here or elsewhere: it has its own end, unless whoever began it is gone for good.
-            match clock::now().since(entry.updated_at) <= AFTER_SILENT_WITHIN {
-                true => Turn::Wait(AFTER_BACKOFF.max),
-                false => Turn::Overtake,
-            }
-        } else {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() >= WAITING_MAX {
-                waiting.clear();
-            }
-            let now = Instant::now();
-            let (since, tries) = waiting.entry(command.command_id.clone()).or_insert((now, 0));
-            *tries += 1;
-            match now.duration_since(*since) < AFTER_ABSENT_WITHIN {
-                true => Turn::Wait(AFTER_BACKOFF.wait(*tries - 1)),
-                false => Turn::Overtake,
-            }
-        };
-        if !matches!(turn, Turn::Wait(_)) {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&command.command_id);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if entry.outcome.is_some() {
+            waiting.remove(&command.command_id);
+            return Turn::Now;
         }
-        turn
+        if waiting.len() >= WAITING_MAX {
+            waiting.clear();
+        }
+        let now = Instant::now();
+        let (since, tries) = waiting.entry(command.command_id.clone()).or_insert((now, 0));
+        let in_time = if entry.updated_at > Timestamp(0) {
+            // Begun, here or elsewhere: it has its own end, unless whoever began it is gone for good.
+            let last_sign = entry.updated_at.max(entry.not_before.unwrap_or_default());
+            clock::now().since(last_sign) <= AFTER_SILENT_WITHIN
+        } else {
+            now.duration_since(*since) < AFTER_ABSENT_WITHIN
+        };
+        if !in_time {
+            waiting.remove(&command.command_id);
+            return Turn::Overtake;
+        }
+        *tries += 1;
+        Turn::Wait(AFTER_BACKOFF.wait(*tries - 1))
     }
 
     /// Stores the receipt; the job is done when it is.
@@ -405,12 +411,14 @@ fn end_of_life(command: &OutCommand) -> Timestamp {
     command.not_after.map_or(own, |not_after| not_after.min(own))
 }
 
-fn deliveries_before(job: &Job) -> u32 {
-    u32::try_from(job.deliveries.saturating_sub(1)).unwrap_or(u32::MAX)
+/// How long a command is not to be tried yet.
+fn rest(entry: &Entry, now: Timestamp) -> Option<Duration> {
+    let rest = entry.not_before?.since(now);
+    (rest > Millis(0)).then(|| Duration::from_millis(rest.0))
 }
 
-fn millis(span: Duration) -> Millis {
-    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+fn deliveries_before(job: &Job) -> u32 {
+    u32::try_from(job.deliveries.saturating_sub(1)).unwrap_or(u32::MAX)
 }
 
 /// The envelope that tells the router what became of a command.

@@ -31,7 +31,7 @@ pub struct Options {
     pub name: String,
     /// Who we are. The inbox prefix becomes `_INBOX_<user>`, which the permissions keep private.
     pub credentials: Credentials,
-    /// Root certificates to trust besides the system's, and a client certificate.
+    /// Root certificates to trust instead of the system's, and a client certificate.
     pub tls: Tls,
     /// How long a publish waits for its acknowledgement, and an API request for its answer.
     pub timeout: Duration,
@@ -100,7 +100,7 @@ impl Credentials {
 /// TLS particulars; all empty means: as the address says, with the system's roots.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// Root certificates, PEM.
+    /// Root certificates, PEM; with them the system's do not count.
     pub ca_file: Option<PathBuf>,
     /// Our certificate, PEM; goes with `key_file`.
     pub cert_file: Option<PathBuf>,
@@ -286,9 +286,24 @@ fn connect_error(error: &async_nats::ConnectError, servers: &[String]) -> Error 
     let kind = match error.kind() {
         ConnectErrorKind::ServerParse | ConnectErrorKind::Tls => ErrorKind::Config,
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => ErrorKind::Forbidden,
+        // No waiting mends a certificate.
+        _ if tls_error(error) => ErrorKind::Config,
         _ => ErrorKind::Unavailable,
     };
     Error::new(kind, format!("connecting to {}: {error}", servers.join(", ")))
+}
+
+/// Whether the two sides could not agree on TLS: the library tells it as an error of I/O.
+fn tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<async_nats::rustls::Error>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A connection. Cheap to clone; closed when the last clone and everything made from it is dropped.
@@ -387,6 +402,11 @@ async fn library_options(options: &Options, inbox: &str, state: Weak<State>) -> 
         Credentials::Nkey(seed) => library.nkey(seed.clone()),
         Credentials::Token(token) => library.token(token.clone()),
     };
+    for path in [&options.tls.ca_file, &options.tls.cert_file, &options.tls.key_file].into_iter().flatten() {
+        // The library does not say which file it cannot read.
+        let read = tokio::fs::File::open(path).await;
+        read.map_err(|error| Error::config(format!("TLS file {}: {error}", path.display())))?;
+    }
     if let Some(path) = &options.tls.ca_file {
         library = library.add_root_certificates(path.clone());
     }

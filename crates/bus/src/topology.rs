@@ -153,7 +153,7 @@ fn bucket(name: &str, replicas: usize) -> Bucket {
 }
 
 impl Topology {
-    /// Everything of `design.md` section 3.
+    /// Everything behind the subjects of `CONTRACT.md`, section 2, and the buckets.
     #[must_use]
     pub fn throughline(shards: u16, replicas: usize, kinds: &[&str]) -> Self {
         let mut streams = Vec::new();

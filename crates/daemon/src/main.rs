@@ -17,6 +17,11 @@ use cli::{Cli, Command, ConversationCommand, CustomerCommand, DeadCommand};
 use contract::command::AdminCommand;
 use runtime::settings::Problem;
 
+/// Half of the router's time went into the system's allocator: records are built on one thread and freed
+/// on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The settings are wrong (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
 /// What was asked for could not be done.

@@ -45,12 +45,19 @@ impl Feeds {
     }
 
     /// Pushes an item. Lossy: a tool that misses it sees the gap.
-    pub(crate) async fn push(&mut self, agent: &AgentId, seq: u64, record: &Arc<EventRecord>) {
+    /// `encoded` is the record in MessagePack.
+    pub(crate) async fn push(&mut self, agent: &AgentId, seq: u64, record: &Arc<EventRecord>, encoded: &[u8]) {
         let encoding = self.keep(agent, seq, record);
-        let item = FeedItem { epoch: self.epoch, seq, record: (**record).clone() };
+        let payload = match encoding {
+            Encoding::MsgPack => FeedItem::wrap(self.epoch, seq, encoded),
+            Encoding::Json => {
+                let item = FeedItem { epoch: self.epoch, seq, record: (**record).clone() };
+                encoding.encode(&item).unwrap_or_default()
+            }
+        };
         let publish = Publish {
             subject: subject::feed(&record.tenant, agent, record.event.name()),
-            payload: encoding.encode(&item).unwrap_or_default().into(),
+            payload: payload.into(),
             content_type: Some(encoding.content_type()),
             ..Publish::default()
         };

@@ -149,9 +149,8 @@ mod tests {
     fn what_cannot_be_shortened_is_refused() {
         let sync = Sync { epoch: 1, head: 1, items: Vec::new(), snapshot: None };
         let mut reply = Reply::done("q".into(), sync);
-        reply.result.as_mut().unwrap().items = (1..=10)
-            .map(|seq| contract::feed::FeedItem { epoch: 1, seq, record: record(seq, 100 * 1024) })
-            .collect();
+        reply.result.as_mut().unwrap().items =
+            (1..=10).map(|seq| contract::feed::FeedItem { epoch: 1, seq, record: record(seq, 100 * 1024) }).collect();
         let payload = encode(reply, Encoding::Json).unwrap();
         let reply: Reply<Sync> = Encoding::Json.decode(&payload, REPLY_BYTES_MAX).unwrap();
         assert_eq!((reply.id.as_str(), reply.refusal.unwrap().kind), ("q", RefusalKind::TooLarge));

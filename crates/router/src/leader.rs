@@ -32,6 +32,7 @@ use crate::pack::{Frame, pack};
 use crate::readside::{Dirty, ReadSide};
 use crate::recover::{Recovered, unsharded};
 use crate::shard::Shard;
+use crate::tenant::Tenant;
 use crate::transcript::Transcripts;
 
 /// Most bytes of input in one batch, so that its record stays well under the bus's limit.
@@ -76,6 +77,8 @@ struct Decided {
     entries: Vec<Entry>,
     facts: VecDeque<Fact>,
     replies: Vec<PendingReply>,
+    /// Questions: answered from what the journal holds, so after it holds this.
+    questions: Vec<(TenantId, ReplyTo, Asked)>,
     /// Everything in `IN` up to this sequence is decided.
     cursor: u64,
 }
@@ -183,7 +186,7 @@ impl Leader {
                     Ok(())
                 }
                 Wake::Check => {
-                    self.check().await;
+                    self.check();
                     Ok(())
                 }
                 Wake::Checkpoint(done) => self.checkpointed(done).await,
@@ -214,7 +217,7 @@ impl Leader {
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<(), Error> {
         let began = Instant::now();
-        let mut decided = Decided { cursor: self.shard.cursor, ..Decided::default() };
+        let mut decided = self.nothing_decided();
         let (mut count, mut bytes) = (0, 0);
         let (mut stored, mut request) = (stored, request);
         loop {
@@ -224,7 +227,7 @@ impl Leader {
             } else if let Some(request) = request.take().or_else(|| requests.try_recv().ok()) {
                 bytes += request.message.payload.len();
                 count += 1;
-                self.take_request(&mut decided, request).await;
+                self.take_request(&mut decided, request);
             } else {
                 break;
             }
@@ -233,7 +236,17 @@ impl Leader {
             }
         }
         metrics::histogram!(Metric::DecideSeconds.name()).record(began.elapsed().as_secs_f64());
-        self.commit(decided).await
+        let questions = std::mem::take(&mut decided.questions);
+        self.commit(decided).await?;
+        for (tenant_id, to, question) in questions {
+            self.answer(&tenant_id, to, question).await?;
+        }
+        Ok(())
+    }
+
+    /// A batch before anything is in it: the cursor stays where it is.
+    fn nothing_decided(&self) -> Decided {
+        Decided { cursor: self.shard.cursor, ..Decided::default() }
     }
 
     /// Decides an inbound record. Returns how many envelopes it held.
@@ -271,7 +284,8 @@ impl Leader {
                 || envelope.account.id != source.account)
                 .then(|| "the envelope's tenant or account is not the subject's".to_owned());
             let strange = strange.or_else(|| {
-                (!self.shard.tenants.contains_key(&envelope.tenant))
+                // One that only ever had letters rejected is known by name and has no policy either.
+                self.shard.tenants.get(&envelope.tenant).is_none_or(|tenant| tenant.engine.policy().1 == 0)
                     .then(|| format!("there is no tenant {:?}: no policy was applied for it", envelope.tenant.as_str()))
             });
             if let Some(reason) = strange {
@@ -309,29 +323,13 @@ impl Leader {
         decided.add(tenant_id, step, Some(dead));
     }
 
-    /// Decides a command, or answers a question.
-    async fn take_request(&mut self, decided: &mut Decided, request: Request) {
+    /// Decides a command, or notes a question.
+    fn take_request(&mut self, decided: &mut Decided, request: Request) {
         let tenant_id = request.tenant().clone();
-        let (to, asked) = request.read();
-        let asked = match asked {
-            Ok(asked) => asked,
-            Err(refusal) => return decided.refuse(to, refusal),
-        };
-        match asked {
-            Asked::Change(input) => self.change(decided, &tenant_id, to, input),
-            // Questions are answered from what the journal holds, so what was decided in this batch
-            // must be in it first.
-            question => {
-                if let Err(error) = self.commit(std::mem::take(decided).or_at(self.shard.cursor)).await {
-                    // The next append says it again, and ends the leadership.
-                    warn!(%error, "a batch could not be appended");
-                    return;
-                }
-                decided.cursor = self.shard.cursor;
-                if let Err(refusal) = self.answer(decided, &tenant_id, &to, question).await {
-                    self.send(to.refused(refusal)).await;
-                }
-            }
+        match request.read() {
+            (to, Err(refusal)) => decided.refuse(to, refusal),
+            (to, Ok(Asked::Change(input))) => self.change(decided, &tenant_id, to, input),
+            (to, Ok(question)) => decided.questions.push((tenant_id, to, question)),
         }
     }
 
@@ -366,7 +364,7 @@ impl Leader {
     /// Something is due.
     async fn time_came(&mut self) -> Result<(), Error> {
         let now = now();
-        let mut decided = Decided { cursor: self.shard.cursor, ..Decided::default() };
+        let mut decided = self.nothing_decided();
         for (tenant_id, tenant) in &mut self.shard.tenants {
             if let Some(step) = tenant.engine.tick(now) {
                 decided.add(tenant_id, step, None);
@@ -386,7 +384,7 @@ impl Leader {
 
     /// Appends what was decided, and does what follows from it.
     async fn commit(&mut self, decided: Decided) -> Result<(), Error> {
-        let Decided { entries, mut facts, replies, cursor } = decided;
+        let Decided { entries, mut facts, replies, cursor, .. } = decided;
         if entries.is_empty() {
             // Nothing but repeats: the cursor goes into the next record.
             self.shard.cursor = cursor;
@@ -424,8 +422,9 @@ impl Leader {
             self.dirty.note(&fact.tenant, &fact.emitted);
             let record = Arc::new(fact.emitted.record(&fact.tenant, fact.at, position));
             self.transcripts.keep(&record);
+            let encoded = Bytes::from(contract::Encoding::MsgPack.encode(&*record).unwrap_or_default());
             for (agent, seq) in &fact.emitted.reach.feeds {
-                self.feeds.push(agent, *seq, &record).await;
+                self.feeds.push(agent, *seq, &record, &encoded).await;
             }
             self.signal(&record, &fact.emitted).await;
             let engine = self.shard.tenants.get(&fact.tenant).map(|tenant| &tenant.engine);
@@ -444,7 +443,7 @@ impl Leader {
                 })));
             }
             outputs.extend(command.map(|command| Output::Command(Box::new(command), position)));
-            outputs.push(Output::Event(record));
+            outputs.push(Output::Event(record, encoded));
         }
         self.outputs.push(Batch { seq, outputs }).await;
     }
@@ -506,99 +505,112 @@ impl Leader {
 
     // === Answering ===
 
-    async fn answer(
-        &mut self,
-        decided: &mut Decided,
-        tenant_id: &TenantId,
-        to: &ReplyTo,
-        question: Asked,
-    ) -> Result<(), Refusal> {
-        let status = self.status();
-        let Some(tenant) = self.shard.tenants.get_mut(tenant_id) else {
-            let message = format!("there is no tenant {:?}", tenant_id.as_str());
-            return Err(Refusal::new(RefusalKind::NotFound, message));
-        };
-        let not_found = |what: String| Refusal::new(RefusalKind::NotFound, format!("there is no {what}"));
-        let past = Past { bus: self.bus.clone(), done: self.outputs.watch(), seq: self.seq };
-        match question {
+    /// Answers a question. Errors are the journal's; what cannot be answered is refused.
+    async fn answer(&mut self, tenant_id: &TenantId, to: ReplyTo, question: Asked) -> Result<(), Error> {
+        if let Asked::Agent(agent, _) = &question {
+            self.hear(tenant_id, agent).await?;
+        }
+        let refused = match question {
             Asked::Change(_) => Ok(()),
-            Asked::Agent(agent, query) => {
-                if tenant.engine.agent(&agent).is_none() {
-                    let message = format!("there is no agent {:?} in the policy", agent.as_str());
-                    return Err(Refusal::new(RefusalKind::Forbidden, message));
-                }
-                let at = now();
-                self.liveness.entry(tenant_id.clone()).or_default().touch(&agent, at);
-                let heard = tenant.engine.agent_heard(at, &agent);
-                decided.add(tenant_id, heard, None);
-                self.answer_agent(decided, tenant_id, to, agent, query, past).await
-            }
+            Asked::Agent(agent, query) => self.answer_agent(tenant_id, &to, agent, query).await,
             Asked::Channel(kind, account, ChannelQuery::ThreadHistory { thread, after, limit }) => {
                 let key = ThreadKey { kind, account, key: thread };
-                self.answer_thread(tenant_id, to, key, after, limit, past).await
+                self.answer_thread(tenant_id, &to, key, after, limit).await
             }
-            Asked::Admin(question) => {
-                if let Some(answer) = answer_now(tenant, &question, &status) {
-                    self.send(to.done(answer)).await;
-                    return Ok(());
+            Asked::Admin(question) => self.answer_admin(tenant_id, &to, question).await,
+        };
+        if let Err(refusal) = refused {
+            self.send(to.refused(refusal)).await;
+        }
+        Ok(())
+    }
+
+    /// A question is a sign of life too; the first one after a silence is a fact.
+    async fn hear(&mut self, tenant_id: &TenantId, agent: &AgentId) -> Result<(), Error> {
+        let mut decided = self.nothing_decided();
+        let at = now();
+        if let Some(tenant) = self.shard.tenants.get_mut(tenant_id)
+            && tenant.engine.agent(agent).is_some()
+        {
+            self.liveness.entry(tenant_id.clone()).or_default().touch(agent, at);
+            decided.add(tenant_id, tenant.engine.agent_heard(at, agent), None);
+        }
+        if decided.entries.is_empty() { Ok(()) } else { self.commit(decided).await }
+    }
+
+    fn past(&self) -> Past {
+        Past { bus: self.bus.clone(), done: self.outputs.watch(), seq: self.seq }
+    }
+
+    fn tenant(&self, tenant_id: &TenantId) -> Result<&Tenant, Refusal> {
+        let missing = || Refusal::new(RefusalKind::NotFound, format!("there is no tenant {:?}", tenant_id.as_str()));
+        self.shard.tenants.get(tenant_id).ok_or_else(missing)
+    }
+
+    async fn answer_admin(
+        &mut self,
+        tenant_id: &TenantId,
+        to: &ReplyTo,
+        question: AdminCommand,
+    ) -> Result<(), Refusal> {
+        let tenant = self.tenant(tenant_id)?;
+        if let Some(answer) = answer_now(tenant, &question, &self.status()) {
+            self.send(to.done(answer)).await;
+            return Ok(());
+        }
+        let not_found = |what: String| Refusal::new(RefusalKind::NotFound, format!("there is no {what}"));
+        let (wanted, past) = (tenant_id.clone(), self.past());
+        match question {
+            AdminCommand::ConversationShow { conversation } | AdminCommand::ConversationExplain { conversation } => {
+                let open = conversation_view(tenant, conversation);
+                let explanation = tenant.engine.explain(conversation);
+                if open.is_none() {
+                    // One that was closed just now is in neither place until the next flush.
+                    self.flush();
                 }
-                let tenant_id = tenant_id.clone();
-                match question {
-                    AdminCommand::ConversationShow { conversation } | AdminCommand::ConversationExplain { conversation } => {
-                        let open = conversation_view(tenant, conversation);
-                        let explanation = tenant.engine.explain(conversation);
-                        if open.is_none() {
-                            // One that was closed just now is in neither place until the next flush.
-                            self.flush();
-                        }
-                        let (bus, written, seq) = (self.bus.clone(), self.readside.watch(), self.seq);
-                        self.spawn_answer(to.clone(), async move {
-                            let view = match open {
-                                Some(view) => Some(view),
-                                None => closed_view(&bus, written, seq, &tenant_id, conversation).await?,
-                            };
-                            let view = view.ok_or_else(|| not_found(format!("conversation {conversation}")))?;
-                            let facts = past.conversation(&tenant_id, view.customer, conversation).await?;
-                            let detail = ConversationDetail { conversation: Some(view), explanation, facts };
-                            Ok(AdminAnswer::Conversation(Box::new(detail)))
-                        })
-                    }
-                    AdminCommand::CustomerShow { customer } => {
-                        let view = tenant.profile.view(customer);
-                        let view = view.ok_or_else(|| not_found(format!("customer {customer}")))?;
-                        let open = tenant.engine.open_conversation(customer);
-                        let open = open.and_then(|id| conversation_view(tenant, id));
-                        self.spawn_answer(to.clone(), async move {
-                            let facts = past.customer(&tenant_id, customer).await?;
-                            Ok(AdminAnswer::Customer(Box::new(CustomerDetail { customer: view, open, facts })))
-                        })
-                    }
-                    _ => Err(Refusal::new(RefusalKind::Invalid, "is not a question")),
-                }
+                let (bus, written, seq) = (self.bus.clone(), self.readside.watch(), self.seq);
+                self.spawn_answer(to.clone(), async move {
+                    let view = match open {
+                        Some(view) => Some(view),
+                        None => closed_view(&bus, written, seq, &wanted, conversation).await?,
+                    };
+                    let view = view.ok_or_else(|| not_found(format!("conversation {conversation}")))?;
+                    let facts = past.conversation(&wanted, view.customer, conversation).await?;
+                    let detail = ConversationDetail { conversation: Some(view), explanation, facts };
+                    Ok(AdminAnswer::Conversation(Box::new(detail)))
+                })
             }
+            AdminCommand::CustomerShow { customer } => {
+                let view = tenant.profile.view(customer);
+                let view = view.ok_or_else(|| not_found(format!("customer {customer}")))?;
+                let open = tenant.engine.open_conversation(customer);
+                let open = open.and_then(|id| conversation_view(tenant, id));
+                self.spawn_answer(to.clone(), async move {
+                    let facts = past.customer(&wanted, customer).await?;
+                    Ok(AdminAnswer::Customer(Box::new(CustomerDetail { customer: view, open, facts })))
+                })
+            }
+            _ => Err(Refusal::new(RefusalKind::Invalid, "is not a question")),
         }
     }
 
     async fn answer_agent(
         &mut self,
-        decided: &mut Decided,
         tenant_id: &TenantId,
         to: &ReplyTo,
         agent: AgentId,
         query: AgentQuery,
-        past: Past,
     ) -> Result<(), Refusal> {
+        if self.tenant(tenant_id)?.engine.agent(&agent).is_none() {
+            let message = format!("there is no agent {:?} in the policy", agent.as_str());
+            return Err(Refusal::new(RefusalKind::Forbidden, message));
+        }
         match query {
             AgentQuery::FeedAck { .. } => {
-                decided.replies.push(PendingReply { to: to.clone(), answer: Ok(Done::default()), first_fact: None });
+                self.send(to.done(Done::default())).await;
                 Ok(())
             }
             AgentQuery::FeedSync { since } => {
-                // A first sign of life is a fact too, and may bring offers: they go into the answer.
-                if let Err(error) = self.commit(std::mem::take(decided).or_at(self.shard.cursor)).await {
-                    return Err(Refusal::new(RefusalKind::Unavailable, error.to_string()));
-                }
-                decided.cursor = self.shard.cursor;
                 let Some(tenant) = self.shard.tenants.get(tenant_id) else { return Ok(()) };
                 let mut sync = self.feeds.sync(tenant_id, &agent, &tenant.engine, since, to.encoding);
                 if !sync.items.is_empty() && !fits(&sync, to.encoding) {
@@ -615,13 +627,12 @@ impl Leader {
                 Ok(())
             }
             AgentQuery::ConversationHistory { conversation, limit } => {
-                let Some(tenant) = self.shard.tenants.get(tenant_id) else { return Ok(()) };
-                let known = tenant.engine.conversation(conversation);
+                let known = self.tenant(tenant_id)?.engine.conversation(conversation);
                 let Some(known) = known.filter(|known| known.phase.agent() == Some(&agent)) else {
                     let message = format!("conversation {conversation} is not with you");
                     return Err(Refusal::new(RefusalKind::Gone, message));
                 };
-                let (customer, tenant_id) = (known.customer, tenant_id.clone());
+                let (customer, tenant_id, past) = (known.customer, tenant_id.clone(), self.past());
                 let limit = limit.unwrap_or(50).min(100) as usize;
                 self.spawn_answer(to.clone(), async move { past.messages(&tenant_id, customer, limit).await })
             }
@@ -635,10 +646,9 @@ impl Leader {
         key: ThreadKey,
         after: u64,
         limit: Option<u32>,
-        past: Past,
     ) -> Result<(), Refusal> {
         let limit = limit.unwrap_or(200).min(200) as usize;
-        let Some(tenant) = self.shard.tenants.get(tenant_id) else { return Ok(()) };
+        let tenant = self.tenant(tenant_id)?;
         let Some(thread) = tenant.engine.thread(&key) else {
             let empty = ThreadHistory { records: Vec::new(), head: 0, conversation: None, agent: None };
             self.send(to.done(empty)).await;
@@ -657,7 +667,7 @@ impl Leader {
             self.send(to.done(answer)).await;
             return Ok(());
         }
-        let (customer, tenant_id) = (thread.customer, tenant_id.clone());
+        let (customer, tenant_id, past) = (thread.customer, tenant_id.clone(), self.past());
         self.spawn_answer(to.clone(), async move {
             answer.records = past.thread(&tenant_id, customer, &key, after, limit).await?;
             Ok(answer)
@@ -724,7 +734,7 @@ impl Leader {
     }
 
     /// Checks what a quiet state shows, and writes the gauges.
-    async fn check(&self) {
+    fn check(&self) {
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (tenant_id, tenant) in &self.shard.tenants {
             let engine = &tenant.engine;
@@ -751,13 +761,8 @@ impl Leader {
                 metrics::gauge!(Metric::Agents.name(), "tenant" => tenant, "presence" => presence).set(count as f64);
             }
         }
-        if self.shard.tenants.is_empty() {
-            return;
-        }
-        if let Ok(state) = self.bus.stream_state(&format!("IN-{}", self.shard_no)).await {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-            let lag = state.last.saturating_sub(self.shard.cursor) as f64;
-            metrics::gauge!(Metric::InputLag.name(), "shard" => self.shard_no.to_string()).set(lag);
+        if !self.shard.tenants.is_empty() {
+            tokio::spawn(gauge_lag(self.bus.clone(), self.shard_no, self.shard.cursor));
         }
     }
 
@@ -876,11 +881,6 @@ impl Decided {
         self.replies.push(PendingReply { to, answer: Err(refusal), first_fact: None });
     }
 
-    /// Nothing decided yet leaves the cursor where it is.
-    fn or_at(mut self, cursor: u64) -> Self {
-        self.cursor = self.cursor.max(cursor);
-        self
-    }
 }
 
 fn interval(every: Duration) -> tokio::time::Interval {
@@ -933,6 +933,15 @@ async fn closed_view(
     let key = format!("{}.{id}", contract::token::encode(tenant.as_str()));
     let entry = bucket.get(&key).await.map_err(unavailable)?;
     Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
+}
+
+/// Writes how much of the input is not decided yet.
+async fn gauge_lag(bus: Bus, shard: u16, cursor: u64) {
+    if let Ok(state) = bus.stream_state(&format!("IN-{shard}")).await {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        let lag = state.last.saturating_sub(cursor) as f64;
+        metrics::gauge!(Metric::InputLag.name(), "shard" => shard.to_string()).set(lag);
+    }
 }
 
 /// Why a leadership ended, for the log.

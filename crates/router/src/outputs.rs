@@ -39,8 +39,8 @@ const SUBJECTS_MAX: usize = 200_000;
 
 /// One thing to store.
 pub(crate) enum Output {
-    /// A fact, for `EVENTS`.
-    Event(Arc<EventRecord>),
+    /// A fact, for `EVENTS`, and the same in MessagePack.
+    Event(Arc<EventRecord>, Bytes),
     /// A message to send, for `OUT`.
     Command(Box<OutCommand>, Position),
     /// An input that could not be processed, for `DEAD`.
@@ -238,7 +238,7 @@ impl Writer {
         let newest = self.newest.get(&lane).copied().unwrap_or_default();
         Box::pin(async move {
             let stored = match item.output {
-                Output::Event(record) => Some(store_event(&bus, &lane, &record, newest).await),
+                Output::Event(record, encoded) => Some(store_event(&bus, &lane, &record, encoded, newest).await),
                 Output::Command(command, position) => {
                     store_command(&bus, &command, position).await;
                     None
@@ -257,7 +257,7 @@ impl Output {
     /// What it must not overtake.
     fn lane(&self) -> String {
         match self {
-            Self::Event(record) => subject::event(&record.tenant, record.event.noun(), record.customer),
+            Self::Event(record, _) => subject::event(&record.tenant, record.event.noun(), record.customer),
             Self::Command(command, _) => {
                 let subject = subject::out(&command.tenant, &command.account.kind, &command.account.id);
                 format!("{subject} {}", command.thread.key)
@@ -282,7 +282,7 @@ impl Pause {
 }
 
 /// Stores a fact, exactly once and after those before it on its subject; returns how far that is then.
-async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest: Newest) -> Newest {
+async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, payload: Bytes, mut newest: Newest) -> Newest {
     // Somebody who led after us has written on: what we still have is there, or is theirs to write.
     let written = |newest: &Newest| newest.position.is_some_and(|position| position >= record.position);
     if written(&newest) {
@@ -292,7 +292,6 @@ async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, mut newest:
     if let Some(conversation) = record.conversation {
         headers.push((CONVERSATION, conversation.to_string()));
     }
-    let payload = Bytes::from(Encoding::MsgPack.encode(record).unwrap_or_default());
     let mut pause = Pause::new();
     loop {
         let publish = Publish {

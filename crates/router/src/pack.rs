@@ -79,7 +79,7 @@ mod tests {
             tenant: "main".parse().unwrap(),
             at: Timestamp(1),
             cause: Cause::Timer,
-            events: vec![Arc::new(fact); facts],
+            events: std::iter::repeat_n(Arc::new(fact), facts).collect(),
         }
     }
 

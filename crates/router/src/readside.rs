@@ -124,9 +124,12 @@ fn json<T: Serialize>(seq: u64, value: &T) -> Option<Vec<u8>> {
     serde_json::to_vec(&Entry { seq, value }).ok()
 }
 
+/// The record that a flush reflects, and its entries by bucket and key.
+type Flush = (u64, Vec<(&'static str, String, Bytes)>);
+
 /// The writer of the read side.
 pub(crate) struct ReadSide {
-    sender: tokio::sync::mpsc::Sender<(u64, Vec<(&'static str, String, Bytes)>)>,
+    sender: tokio::sync::mpsc::Sender<Flush>,
     done: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -167,7 +170,7 @@ impl ReadSide {
 
 async fn write(
     buckets: BTreeMap<&'static str, Kv>,
-    mut receiver: tokio::sync::mpsc::Receiver<(u64, Vec<(&'static str, String, Bytes)>)>,
+    mut receiver: tokio::sync::mpsc::Receiver<Flush>,
     report: watch::Sender<u64>,
 ) {
     while let Some((seq, entries)) = receiver.recv().await {

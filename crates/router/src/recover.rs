@@ -176,7 +176,8 @@ fn outputs_of(shard: &Shard, replayed: &Replayed, record: contract::EventRecord,
         })));
     }
     outputs.extend(command.map(|command| Output::Command(Box::new(command), position)));
-    outputs.push(Output::Event(Arc::new(record)));
+    let encoded = contract::Encoding::MsgPack.encode(&record).unwrap_or_default();
+    outputs.push(Output::Event(Arc::new(record), encoded.into()));
     outputs
 }
 

@@ -255,14 +255,19 @@ async fn facts_that_a_deposed_owner_still_sends_are_not_doubled() {
             event: Arc::new(Event::CustomerRenamed { customer: contract::CustomerId(1), display: "Ann".into() }),
         })
     };
+    let output = |seq, index| {
+        let record = fact(seq, index);
+        let encoded = Encoding::MsgPack.encode(&*record).unwrap();
+        Output::Event(record, encoded.into())
+    };
     let new = Outputs::start(bus.clone(), SHARD, 0);
     for seq in [2, 3] {
-        new.push(Batch { seq, outputs: vec![Output::Event(fact(seq, 0)), Output::Event(fact(seq, 1))] }).await;
+        new.push(Batch { seq, outputs: vec![output(seq, 0), output(seq, 1)] }).await;
     }
     assert_eq!(new.drain(Duration::from_secs(5)).await, 3);
     // The old one wakes, long after any dedup window, and sends what it had left.
     let old = Outputs::start(bus.clone(), SHARD, 0);
-    old.push(Batch { seq: 2, outputs: vec![Output::Event(fact(2, 0)), Output::Event(fact(2, 1))] }).await;
+    old.push(Batch { seq: 2, outputs: vec![output(2, 0), output(2, 1)] }).await;
     assert_eq!(old.drain(Duration::from_secs(5)).await, 2);
     let positions: Vec<String> = facts(&bus).await.iter().map(|fact| fact.position.to_string()).collect();
     assert_eq!(positions, ["0.2.0", "0.2.1", "0.3.0", "0.3.1"]);

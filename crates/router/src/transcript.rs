@@ -9,8 +9,8 @@ use engine::ThreadKey;
 
 /// Messages kept per thread.
 const PER_THREAD_MAX: usize = 50;
-/// Threads kept.
-const THREADS_MAX: usize = 20_000;
+/// Messages kept in all.
+const MESSAGES_MAX: usize = 50_000;
 
 /// The newest messages of the threads that were active last.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub(crate) struct Transcripts {
     threads: HashMap<(TenantId, ThreadKey), VecDeque<Arc<EventRecord>>>,
     /// The threads in the order in which they were first kept.
     age: VecDeque<(TenantId, ThreadKey)>,
+    /// How many messages are kept.
+    count: usize,
 }
 
 fn thread_of(record: &EventRecord) -> Option<ThreadKey> {
@@ -50,17 +52,19 @@ impl Transcripts {
         let key = (record.tenant.clone(), thread);
         if !self.threads.contains_key(&key) {
             self.age.push_back(key.clone());
-            if self.age.len() > THREADS_MAX
-                && let Some(oldest) = self.age.pop_front()
-            {
-                self.threads.remove(&oldest);
-            }
         }
         let kept = self.threads.entry(key).or_default();
         if kept.len() == PER_THREAD_MAX {
             kept.pop_front();
+        } else {
+            self.count += 1;
         }
         kept.push_back(Arc::clone(record));
+        while self.count > MESSAGES_MAX
+            && let Some(oldest) = self.age.pop_front()
+        {
+            self.count -= self.threads.remove(&oldest).map_or(0, |dropped| dropped.len());
+        }
     }
 
     /// The messages after a number, when all of them are here.

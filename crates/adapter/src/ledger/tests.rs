@@ -34,7 +34,7 @@ async fn a_retry_resumes_at_the_part_that_failed() {
     assert_eq!(first.begin(0).await.unwrap(), Begin::Fresh);
     first.sent(0, vec!["p0".into()]).await;
     assert_eq!(first.begin(1).await.unwrap(), Begin::Fresh);
-    first.try_failed().await;
+    first.try_failed(Duration::ZERO).await;
 
     let mut again = ledger(&map).open(&id).await.unwrap();
     assert_eq!(again.begin(0).await.unwrap(), Begin::Sent { external_ids: vec!["p0".into()] });

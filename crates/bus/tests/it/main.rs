@@ -12,6 +12,7 @@ mod jobs;
 mod permissions;
 mod publish;
 mod read;
+mod secure;
 mod service;
 mod stores;
 mod support;

@@ -31,7 +31,7 @@ impl Drop for Folder {
 }
 
 /// The pinned server, wherever the tests run from.
-fn binary() -> Option<PathBuf> {
+pub(crate) fn binary() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/nats-server/nats-server");
     path.exists().then_some(path)
 }

@@ -1,0 +1,167 @@
+//! What a process leaves when it is killed, and what the next one makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use throughline_adapter::bus::topology;
+use throughline_adapter::contract::Millis;
+use throughline_adapter::contract::envelope::ReceiptStatus;
+use throughline_adapter::contract::outbound::OutCommand;
+use throughline_adapter::now;
+
+use crate::demo::{Provider, Step};
+use crate::support::{ACCOUNT, Line, QUICK, World, command};
+
+/// The first process sends by a line that goes dead in front of `bytes`, and is killed; the second must
+/// finish without sending.
+async fn sent_once(bytes: &'static [u8], reported_before: bool) {
+    let world = World::start(QUICK).await;
+    let provider = Provider::new();
+    let mut line = Line::dead_before(&world.server, bytes).await;
+    let first = world.run_by(&line.url, &provider, ACCOUNT).await;
+    let mut inbox = world.inbox().await;
+    world.command(&command("once", "t", 2)).await;
+    line.cut().await;
+    first.kill();
+    assert_eq!(inbox.rest(&world).await.len(), usize::from(reported_before));
+    assert_eq!(world.router.stream_state(topology::OUT).await.unwrap().messages, 1);
+
+    let second = world.run(&provider).await;
+    world.until_done().await;
+    assert_eq!(provider.requests(), ["once#0", "once#1"]);
+    let mut inbox = world.inbox().await;
+    let receipt = inbox.receipt().await;
+    assert_eq!((receipt.status, receipt.targets.len()), (ReceiptStatus::Sent, 2));
+    assert!(inbox.rest(&world).await.is_empty(), "it is reported twice");
+    second.drain().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_sending_before_the_acknowledgement() {
+    sent_once(b"+ACK", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_sending_before_the_receipt() {
+    sent_once(b"HPUB tl.v1.in.", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_the_last_part_before_the_command_is_finished() {
+    let world = World::start(QUICK).await;
+    let provider = Provider::new();
+    let through = Arc::new(tokio::sync::Semaphore::new(1));
+    provider.script("all", [Step::Hold(Arc::clone(&through)), Step::HangSent]);
+    provider.script("half", [Step::HangSent]);
+    let first = world.run(&provider).await;
+    for name in ["all", "half"] {
+        world.command(&command(name, name, 2)).await;
+    }
+    provider.called("all", 2).await;
+    provider.called("half", 1).await;
+    // The request is seen before the ledger has it: wait for the ledger.
+    for (key, part) in [("demo.all", "1"), ("demo.half", "0")] {
+        until_ledger(&world, key, |entry| entry["parts"][part]["state"] == "sent").await;
+    }
+    first.kill();
+
+    let second = world.run(&provider).await;
+    let mut inbox = world.inbox().await;
+    let receipts = inbox.receipts(2).await;
+    assert!(receipts.values().all(|receipt| receipt.status == ReceiptStatus::Sent), "{receipts:?}");
+    assert_eq!(receipts["half"].targets, ["x-half#0", "x-half#1"]);
+    world.until_done().await;
+    assert_eq!(provider.of("all").len(), 2);
+    assert_eq!(provider.of("half").len(), 2, "it goes on where it stopped");
+    second.drain().await;
+    world.end().await;
+}
+
+/// Waits for an entry of the send ledger.
+async fn until_ledger(world: &World, key: &str, is: impl Fn(&serde_json::Value) -> bool) {
+    let stream = format!("KV_{}", topology::LEDGER);
+    let subject = format!("$KV.{}.{key}", topology::LEDGER);
+    let mut writes = world.router.read(&stream, 0, Some(&subject)).await.unwrap();
+    loop {
+        let stored = crate::support::soon(writes.next()).await.unwrap();
+        if is(&serde_json::from_slice(&stored.payload).unwrap()) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_a_send_it_is_unknown() {
+    let world = World::start(QUICK).await;
+    let provider = Provider::new();
+    provider.script("torn", [Step::Hang]);
+    provider.script("torn-and-late", [Step::Hang]);
+    let first = world.run(&provider).await;
+    world.command(&command("torn", "t", 2)).await;
+    let late = OutCommand { not_after: Some(now() + Millis(1500)), ..command("torn-and-late", "l", 1) };
+    world.command(&late).await;
+    provider.called("torn", 1).await;
+    provider.called("torn-and-late", 1).await;
+    first.kill();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+
+    let second = world.run(&provider).await;
+    let mut inbox = world.inbox().await;
+    let receipts = inbox.receipts(2).await;
+    assert_eq!((&receipts["torn"].status, receipts["torn"].part), (&ReceiptStatus::Unknown, Some(0)));
+    // Its time is over, but the customer may have it.
+    assert_eq!(receipts["torn-and-late"].status, ReceiptStatus::Unknown);
+    world.until_done().await;
+    assert_eq!(provider.requests().len(), 2);
+    second.drain().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_a_send_it_is_sent_again_where_that_does_no_harm() {
+    let world = World::start(QUICK).await;
+    let provider = Arc::new(Provider { idempotent: true, ..Provider::default() });
+    provider.script("torn", [Step::Hang]);
+    let first = world.run(&provider).await;
+    world.command(&command("torn", "t", 1)).await;
+    provider.called("torn", 1).await;
+    first.kill();
+    let second = world.run(&provider).await;
+    assert_eq!(world.inbox().await.receipt().await.status, ReceiptStatus::Sent);
+    assert_eq!(provider.requests(), ["torn#0", "torn#0"]);
+    second.drain().await;
+    world.end().await;
+}
+
+/// The server dies again and again while commands are carried out: none is sent twice, none is lost,
+/// and none is called unknown, for every one of them is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_is_killed_while_commands_are_carried_out() {
+    const COMMANDS: usize = 300;
+    let world = World::start(QUICK * 2).await;
+    let provider = Provider::new();
+    let process = world.run(&provider).await;
+    let mut connection = world.router.connection();
+    for number in 0..COMMANDS {
+        world.command(&command(&format!("n{number}"), &format!("t{}", number % 30), 2)).await;
+        if number % 100 == 50 {
+            provider.called(&format!("n{}", number - 40), 1).await;
+            world.signal(Signal::SIGKILL);
+            let up = throughline_adapter::bus::Connection::Up;
+            crate::support::soon(connection.wait_for(|state| *state != up)).await.unwrap();
+            crate::support::soon(connection.wait_for(|state| *state == up)).await.unwrap();
+        }
+    }
+    let mut inbox = world.inbox().await;
+    let receipts = inbox.receipts(COMMANDS).await;
+    let unknown: Vec<_> = receipts.iter().filter(|(_, receipt)| receipt.status != ReceiptStatus::Sent).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    world.until_done().await;
+    let requests = provider.requests();
+    assert_eq!(requests.len(), COMMANDS * 2);
+    assert_eq!(requests.iter().collect::<std::collections::BTreeSet<_>>().len(), COMMANDS * 2);
+    process.drain().await;
+    world.end().await;
+}

@@ -1,0 +1,342 @@
+//! What an operator sees: checks, refusals that say what to do, ends, reloads, numbers and logs.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use contract::command::RefusalKind;
+use nix::sys::signal::Signal;
+use throughline_tests::chat::Visit;
+use throughline_tests::daemon::{POLICY, binary, command, free_port, is_alive, is_fast, run};
+use throughline_tests::{AgentTool, ChatClient, Daemon, PATIENCE, http, until};
+
+const EX_CONFIG: i32 = 78;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_check_says_everything_at_once_and_run_refuses_the_same() {
+    let daemon = Daemon::builder()
+        .set("bus.prot", 4222)
+        .set("router.shards", 0)
+        .set("log.filter", "\"a=b=c\"")
+        .amend("queues = [\"sales\"]", "queues = [\"sale\"]")
+        .amend("default_queue = \"support\"", "default_queue = \"nowhere\"")
+        .account("broken", "kind = \"chat\"\naccount = \"second\"\n[settings]\nlisten = \"here\"\ntext_chars_max = 0\n")
+        .prepare();
+    let check = daemon.cli(&["check"]).await;
+    assert_eq!(check.code, EX_CONFIG, "{check:?}");
+    assert!(check.stderr.contains("bus.prot") && check.stderr.contains("throughline.toml"), "{}", check.stderr);
+    let ran = daemon.cli(&["run"]).await;
+    assert_eq!((ran.code, &ran.stderr), (EX_CONFIG, &check.stderr));
+    assert!(!daemon.data_dir().exists(), "a check leaves nothing behind");
+
+    // With the file in order the values are judged, all of them at once.
+    let daemon = Daemon::builder()
+        .set("router.shards", 0)
+        .set("router.replicas", 2)
+        .set("log.filter", "\"a=b=c\"")
+        .amend("queues = [\"sales\"]", "queues = [\"sale\"]")
+        .amend("default_queue = \"support\"", "default_queue = \"nowhere\"")
+        .account("odd", "kind = \"fax\"\naccount = \"main\"\n")
+        .prepare();
+    let said = daemon.cli(&["check"]).await;
+    assert_eq!(said.code, EX_CONFIG, "{said:?}");
+    for path in ["router.shards", "router.replicas", "log.filter", "agents.deniz.queues", "default_queue"] {
+        assert!(said.stderr.contains(path), "{path} is not in {}", said.stderr);
+    }
+    assert_eq!(said.stdout, "");
+    let ran = daemon.cli(&["run"]).await;
+    assert_eq!((ran.code, &ran.stderr), (EX_CONFIG, &said.stderr));
+
+    // Accounts: a kind that is none, settings that make no sense, keys that do not exist.
+    let chat = "kind = \"chat\"\naccount = \"second\"\n[settings]\nlisten = \"here\"\ntext_chars_max = 0\n";
+    let typo = "kind = \"chat\"\naccount = \"third\"\n[settings]\nlisten = \"127.0.0.1:1\"\ndmeo = true\n";
+    let daemon = Daemon::builder()
+        .account("odd", "kind = \"fax\"\naccount = \"main\"\n")
+        .account("second", chat)
+        .account("third", typo)
+        .prepare();
+    let said = daemon.cli(&["check"]).await;
+    assert_eq!(said.code, EX_CONFIG, "{said:?}");
+    for part in ["odd.toml", "fax", "second.toml", "listen", "text_chars_max", "third.toml", "dmeo"] {
+        assert!(said.stderr.contains(part), "{part} is not in {}", said.stderr);
+    }
+
+    let sound = Daemon::builder().prepare();
+    let said = sound.cli(&["check"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("2 queues, 3 agents"), "{said:?}");
+    assert!(!sound.data_dir().exists(), "a check leaves nothing behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_errors_say_what_to_do() {
+    let missing = Daemon::builder().set("bus.binary", "\"/nowhere/nats-server\"").prepare();
+    let said = missing.cli(&["run"]).await;
+    assert_ne!(said.code, 0);
+    assert!(said.stderr.contains("/nowhere/nats-server") && said.stderr.contains("make tools"), "{said:?}");
+
+    for key in ["bus.port", "http.listen", "listen"] {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let builder = match key {
+            "bus.port" => Daemon::builder().set(key, port),
+            "http.listen" => Daemon::builder().set(key, format!("\"127.0.0.1:{port}\"")),
+            _ => {
+                let text = format!("kind = \"chat\"\naccount = \"a\"\n[settings]\nlisten = \"127.0.0.1:{port}\"\n");
+                Daemon::builder().without_chat().account("chat-a", &text)
+            }
+        };
+        let daemon = builder.prepare();
+        let said = daemon.cli(&["run"]).await;
+        assert_ne!(said.code, 0, "{said:?}");
+        assert!(said.stderr.contains(&port.to_string()) && said.stderr.contains(key), "{key}: {said:?}");
+        // Nobody was left behind by the attempt.
+        if let Some(pid) = daemon.nats_pid() {
+            until(PATIENCE, "the bus server to be gone", async || (!is_alive(pid)).then_some(())).await;
+        }
+    }
+
+    // Two daemons on one folder.
+    let mut daemon = Daemon::builder().start().await;
+    let second = daemon.cli(&["run"]).await;
+    assert_ne!(second.code, 0);
+    assert!(second.stderr.contains("another throughline daemon"), "{second:?}");
+    daemon.terminate().await;
+
+    // Asking when nothing runs.
+    let alone = daemon.cli(&["status"]).await;
+    assert_eq!(alone.code, 1, "{alone:?}");
+    assert!(alone.stderr.contains("throughline run") || alone.stderr.contains("refused"), "{alone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_one_signal_drains_a_second_ends() {
+    let mut daemon = Daemon::builder().start().await;
+    let nats = daemon.nats_pid().unwrap();
+    let anna = AgentTool::automatic(&daemon, "anna", |text| Some(format!("re: {text}"))).await;
+    let mut page = ChatClient::open(&daemon, "gus", Visit::default()).await;
+    page.say("hello").await;
+    page.hears("agent", "re: hello").await;
+    let began = Instant::now();
+    let status = daemon.terminate().await;
+    println!("drained in {:?}", began.elapsed());
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(!is_alive(nats), "the bus server goes with its daemon");
+    anna.vanish().await;
+
+    // What was drained is there again.
+    daemon.start().await;
+    assert!(daemon.cli(&["conversation", "show", "c1"]).await.ok().contains("re: hello"));
+
+    // The bus is frozen, so the drain cannot finish; a second signal does not wait for it.
+    let frozen = daemon.nats_pid().unwrap();
+    daemon.signal_nats(Signal::SIGSTOP);
+    daemon.signal(Signal::SIGTERM);
+    daemon.logged("draining").await;
+    let began = Instant::now();
+    daemon.signal(Signal::SIGTERM);
+    let status = daemon.ended().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "a second signal ends at once");
+    assert_eq!(status.code(), Some(130), "{status:?} signal {:?}", status.signal());
+    // The next start finds a bus server that does not answer, and copes.
+    daemon.start().await;
+    assert_ne!(daemon.nats_pid(), Some(frozen));
+    assert!(daemon.cli(&["conversation", "show", "c1"]).await.ok().contains("re: hello"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_sighup_reads_the_policy_again() {
+    let daemon = Daemon::builder().start().await;
+    let unknown = daemon.cli(&["agent", "zoe"]).await;
+    assert_eq!(unknown.code, 1, "{unknown:?}");
+
+    daemon.write_policy("default_queue = \"nowhere\"\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.logged("the old one stays in force").await;
+    let version = async || daemon.cli(&["--json", "status"]).await.json()["value"]["counts"]["policy_version"].clone();
+    assert_eq!(version().await, 1);
+
+    let anna = AgentTool::open(&daemon, "anna").await;
+    anna.available().await;
+    let with_zoe = format!("{POLICY}\n[agents.zoe]\nqueues = [\"support\"]\ncapacity = 25\n");
+    daemon.write_policy(&with_zoe.replace("[agents.ben]", "[agents.benjamin]"));
+    daemon.signal(Signal::SIGHUP);
+    until(PATIENCE, "the new policy", async || (version().await == 2).then_some(())).await;
+    let zoe = AgentTool::open(&daemon, "zoe").await;
+    zoe.available().await;
+    let mut page = ChatClient::open(&daemon, "gus", Visit::default()).await;
+    page.say("hello").await;
+    let (offer, _) = anna.offered(None).await;
+    anna.accept(offer).await;
+    let gone = daemon.cli(&["agent", "ben"]).await;
+    assert_eq!(gone.code, 1, "who left the roster does not get in: {gone:?}");
+
+    // An agent that is taken off the roster in the middle of a conversation.
+    daemon.write_policy(&with_zoe.replace("[agents.anna]", "[agents.hanna]"));
+    daemon.signal(Signal::SIGHUP);
+    let (offer, conversation) = zoe.offered(None).await;
+    zoe.accept(offer).await;
+    zoe.say(conversation, "zoe here").await;
+    page.hears("agent", "zoe here").await;
+    let refusal = zoe.commander().history(contract::ConversationId(99), 1).await.unwrap_err();
+    assert_ne!(refusal.kind, RefusalKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_health_and_metrics() {
+    let mut daemon = Daemon::builder().start().await;
+    let page = |path: &'static str| {
+        let address = daemon.http();
+        async move { http::get(&address, path).await }
+    };
+    assert_eq!(page("/healthz").await.unwrap().status, 200);
+    assert_eq!(page("/readyz").await.unwrap().status, 200);
+    let anna = AgentTool::automatic(&daemon, "anna", |text| Some(format!("re: {text}"))).await;
+    let mut customer = ChatClient::open(&daemon, "gus", Visit::default()).await;
+    customer.say("hello").await;
+    customer.hears("agent", "re: hello").await;
+    let metrics = page("/metrics").await.unwrap();
+    assert!(metrics.head.contains("text/plain; version=0.0.4"), "{}", metrics.head);
+    for name in [
+        "router_inputs_total",
+        "router_records_total",
+        "router_events_total",
+        "router_commands_total",
+        "router_append_seconds",
+        "router_decide_seconds",
+        "router_shards_led",
+        "router_conversations",
+        "router_agents",
+        "adapter_accepted_total",
+        "adapter_sends_total",
+        "chat_sockets",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(metrics.body.lines().any(|line| line.starts_with(name)), "{name} is not in\n{}", metrics.body);
+    }
+    for line in metrics.body.lines().filter(|line| line.starts_with("router_invariant_violations_total")) {
+        assert!(line.ends_with(" 0"), "{line}");
+    }
+
+    // The bus is frozen: not ready, but alive; and back when it is.
+    daemon.signal_nats(Signal::SIGSTOP);
+    let until_status = async |status: u16| {
+        let what = format!("/readyz to say {status}");
+        until(PATIENCE * 2, &what, async || page("/readyz").await.ok().filter(|a| a.status == status)).await
+    };
+    let down = until_status(503).await;
+    assert!(down.body.contains("bus"), "{}", down.body);
+    assert_eq!(page("/healthz").await.unwrap().status, 200);
+    daemon.signal_nats(Signal::SIGCONT);
+    until_status(200).await;
+    customer.say("still there").await;
+    customer.hears("agent", "re: still there").await;
+    // Killed, it is started again.
+    let before = daemon.nats_pid();
+    daemon.kill9_nats();
+    until(PATIENCE, "another bus server", async || daemon.nats_pid().filter(|pid| Some(*pid) != before)).await;
+    until_status(200).await;
+    customer.say("and again").await;
+    customer.hears("agent", "re: and again").await;
+    customer.check();
+    drop(anna);
+    daemon.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_logs_hold_no_text_and_no_secrets() {
+    let text = "sentinel-of-a-private-matter";
+    let mut daemon = Daemon::builder().set("log.filter", "\"trace\"").start().await;
+    let anna = AgentTool::automatic(&daemon, "anna", |text| Some(format!("re: {text}"))).await;
+    let visit = Visit { name: Some("sentinel-of-a-name".into()), ..Visit::default() };
+    let mut page = ChatClient::open(&daemon, "gus", visit).await;
+    page.say(text).await;
+    page.hears("agent", &format!("re: {text}")).await;
+    let session = page.session().unwrap();
+    page.cut().await;
+    let (_, conversation) = anna.offered(None).await;
+    anna.close(conversation, "solved").await;
+    page.sees("closed").await;
+    daemon.restart().await;
+    page.say(text).await;
+    daemon.terminate().await;
+
+    let mut logs = daemon.logs();
+    for file in ["nats/nats-server.log", "nats/nats-server.out"] {
+        logs += &std::fs::read_to_string(daemon.data_dir().join(file)).unwrap_or_default();
+    }
+    assert!(logs.len() > 10_000, "something was logged");
+    let found = |what: &str| logs.lines().find(|line| line.contains(what)).map(str::to_owned);
+    assert_eq!(found("sentinel-of-a"), None, "what people write is in a log");
+    assert_eq!(found(&session), None, "a session's token is in a log");
+    let mut secrets = 0;
+    for entry in std::fs::read_dir(daemon.data_dir().join("credentials")).unwrap().flatten() {
+        let secret = std::fs::read_to_string(entry.path()).unwrap();
+        assert_eq!(found(secret.trim()), None, "the secret of {:?} is in a log", entry.file_name());
+        secrets += 1;
+    }
+    assert!(secrets > 4, "{secrets} secrets were looked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_command_line_helps_itself() {
+    let daemon = Daemon::builder().prepare();
+    let help = daemon.cli(&["--help"]).await.ok();
+    for word in ["run", "check", "status", "agent", "conversation", "customer", "explain", "dead", "completions"] {
+        assert!(help.contains(word), "{word} is not in {help}");
+    }
+    let help = daemon.cli(&["run", "--help"]).await.ok();
+    for word in ["SIGTERM", "SIGHUP", "--only", "--config", "THROUGHLINE_CONFIG"] {
+        assert!(help.contains(word), "{word} is not in {help}");
+    }
+    assert!(daemon.cli(&["--version"]).await.ok().starts_with("throughline "));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(daemon.cli(&["completions", shell]).await.ok().contains("throughline"), "{shell}");
+    }
+    let nothing = run(std::process::Command::new(binary()), "throughline").await;
+    assert_eq!(nothing.code, 2, "{nothing:?}");
+    let wrong = daemon.cli(&["run", "--only", "webserver"]).await;
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("channel-KIND"), "{wrong:?}");
+    let nowhere = run(command(&binary(), &daemon.folder().join("nowhere.toml"), &[]), "nowhere").await;
+    assert_ne!(nowhere.code, 0, "{nowhere:?}");
+    // Layers: the environment is over the file, flags are over both.
+    let port = free_port();
+    let layered = daemon.cli(&["--set", "router.shards=99", "check"]).await;
+    assert!(layered.stderr.contains("flag") && layered.stderr.contains("router.shards"), "{layered:?}");
+    let env = vec![("THROUGHLINE__BUS__WEBSOCKET_PORT".to_owned(), daemon.bus_port().to_string())];
+    let mut by_env = command(&binary(), &daemon.config(), &env);
+    by_env.arg("check");
+    let by_env = run(by_env, "check").await;
+    assert!(by_env.stderr.contains(&format!("port {} is that of", daemon.bus_port())), "{port} {by_env:?}");
+}
+
+/// What a daemon that has nothing to do costs.
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_idle_daemon_is_small_and_quiet() {
+    let mut daemon = Daemon::builder().start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (before, began) = (cpu_ticks(daemon.pid()), Instant::now());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ticks = cpu_ticks(daemon.pid()) - before;
+    let ticks_per_second = 100.0;
+    let share = ticks as f64 / ticks_per_second / began.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let kib = |key: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    };
+    let (resident, file) = (kib("VmRSS:"), kib("RssFile:"));
+    println!("idle: {resident} KiB resident (of the program file {file}), {:.2} % of a core", share * 100.0);
+    if is_fast() {
+        assert!(resident < 40 * 1024, "{resident} KiB resident");
+        assert!(share < 0.01, "{:.2} % of a core", share * 100.0);
+    }
+    daemon.terminate().await;
+}
+
+/// User and system time so far, in hundredths of a second.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}

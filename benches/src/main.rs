@@ -1,4 +1,5 @@
-//! Measures, one bench by name: `cargo run --profile fast -p throughline-benches -- engine [--quick]`.
+//! Measures: all benches, or those that are named: `cargo run --profile fast -p throughline-benches -- engine path
+//! --quick`. `make bench` runs them all.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -8,20 +9,23 @@ mod engine;
 mod path;
 
 fn main() -> std::process::ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let bench = arguments.next().unwrap_or_default();
-    let quick = arguments.any(|argument| argument == "--quick");
-    match bench.as_str() {
-        "engine" => crate::engine::run(quick).iter().for_each(|line| println!("{line}")),
-        "path" => {
-            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-            for sync_interval in ["100ms", "always"] {
-                runtime.block_on(path::run(sync_interval, quick));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let mut named = arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).peekable();
+    let named: Vec<&str> = if named.peek().is_none() { vec!["engine", "path"] } else { named.collect() };
+    for bench in named {
+        match bench {
+            "engine" => crate::engine::run(quick).iter().for_each(|line| println!("{line}")),
+            "path" => {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                for sync_interval in ["100ms", "always"] {
+                    runtime.block_on(path::run(sync_interval, quick));
+                }
             }
-        }
-        _ => {
-            eprintln!("which bench? engine or path");
-            return std::process::ExitCode::FAILURE;
+            _ => {
+                eprintln!("there is no bench {bench}: engine or path");
+                return std::process::ExitCode::FAILURE;
+            }
         }
     }
     std::process::ExitCode::SUCCESS

@@ -49,15 +49,14 @@ fn envelope(tenant: &TenantId, customer: usize, key: String) -> Envelope {
 
 impl World {
     async fn start(sync_interval: &str) -> Self {
-        let agents: String = (0..AGENTS)
-            .map(|n| format!("[agents.a{n:02}]\nqueues = [\"support\"]\ncapacity = 100000\n"))
-            .collect();
+        let agents: String =
+            (0..AGENTS).map(|n| format!("[agents.a{n:02}]\nqueues = [\"support\"]\ncapacity = 100000\n")).collect();
         let policy = format!(
             "default_queue = \"support\"\n[queues.support]\n[channels.chat]\ncapacity_weight = 25\n[timing]\nagent_silence_ms = 600000\n{agents}"
         );
         let daemon = Daemon::builder()
             .policy(&policy)
-            .set("bus.sync_interval", &format!("\"{sync_interval}\""))
+            .set("bus.sync_interval", format!("\"{sync_interval}\""))
             .set("log.filter", "\"warn\"")
             .start()
             .await;
@@ -283,7 +282,10 @@ pub async fn run(sync_interval: &str, quick: bool) {
     path_rates.sort_by(f64::total_cmp);
     let (bare, path) = (bare_rates[rounds / 2], path_rates[rounds / 2]);
     println!("sync_interval {sync_interval}: bare loop (window 256, dedup ids)   {bare:>9.0} msg/s");
-    println!("sync_interval {sync_interval}: accepted -> in the agent's feed    {path:>9.0} msg/s   ratio {:.2} (target 0.45)", path / bare);
+    println!(
+        "sync_interval {sync_interval}: accepted -> in the agent's feed    {path:>9.0} msg/s   ratio {:.2} (target 0.45)",
+        path / bare
+    );
     if let Some(spent) = spent {
         println!("sync_interval {sync_interval}: CPU per message: {spent}");
     }

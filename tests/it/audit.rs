@@ -69,13 +69,21 @@ pub(crate) fn transcript_is_ordered(events: &[EventRecord]) {
         assert!(seen.insert(record.position), "{} stands twice in EVENTS", record.position);
         let subject = subject::event(&record.tenant, record.event.noun(), record.customer);
         let before = newest.insert(subject.clone(), record.position);
-        assert!(before.is_none_or(|before| before < record.position), "{subject} is out of order at {}", record.position);
+        assert!(
+            before.is_none_or(|before| before < record.position),
+            "{subject} is out of order at {}",
+            record.position
+        );
     }
 }
 
 /// What customers were told is stored is there once, in their order; what agents were told is sent
 /// reached the page once.
-pub(crate) fn nothing_lost_or_doubled(events: &[EventRecord], clients: &[ChatClient], tools: &[AgentTool]) -> (usize, usize) {
+pub(crate) fn nothing_lost_or_doubled(
+    events: &[EventRecord],
+    clients: &[ChatClient],
+    tools: &[AgentTool],
+) -> (usize, usize) {
     let mut received: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     let mut sent: BTreeMap<String, String> = BTreeMap::new();
     for record in events {
@@ -96,7 +104,8 @@ pub(crate) fn nothing_lost_or_doubled(events: &[EventRecord], clients: &[ChatCli
         let acked: Vec<String> = client.acked().into_iter().map(|(id, _)| id).collect();
         let own: Vec<String> = client.messages().into_iter().filter_map(|message| message.client_msg_id).collect();
         let thread = received.values().find(|messages| messages.iter().any(|(_, id)| acked.first() == Some(id)));
-        let thread: Vec<String> = thread.map(|messages| messages.iter().map(|(_, id)| id.clone()).collect()).unwrap_or_default();
+        let thread: Vec<String> =
+            thread.map(|messages| messages.iter().map(|(_, id)| id.clone()).collect()).unwrap_or_default();
         assert_eq!(thread, acked, "what was acknowledged is there once, and in order");
         assert_eq!(own, acked, "and the page shows it so");
         stored += acked.len();

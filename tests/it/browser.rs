@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use throughline_tests::daemon::{Folder, free_port, root};
 use throughline_tests::{AgentTool, Daemon, PATIENCE, http, until};
@@ -13,13 +15,24 @@ use tokio::process::{Child, Command};
 struct Browser {
     address: String,
     session: String,
+    process: Option<i32>,
     _driver: Child,
     _profile: Folder,
 }
 
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver's end is not the browser's.
+        if let Some(process) = self.process {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+        }
+    }
+}
+
 fn find(names: &[&str]) -> PathBuf {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = names.iter().find_map(|name| std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|p| p.is_file()));
+    let found =
+        names.iter().find_map(|name| std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|p| p.is_file()));
     found.unwrap_or_else(|| panic!("none of {names:?} is on PATH: run `make test`, which installs what the tests need"))
 }
 
@@ -63,10 +76,12 @@ impl Browser {
             "goog:chromeOptions": { "args": arguments, "binary": binary },
         } } });
         let limit = Duration::from_secs(60);
-        let made = http::request(&address, "POST", "/session", Some(&wanted.to_string()), limit).await.expect("a session");
+        let made =
+            http::request(&address, "POST", "/session", Some(&wanted.to_string()), limit).await.expect("a session");
         let made: Value = serde_json::from_str(&made.body).expect("JSON");
         let session = made["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}")).to_owned();
-        Self { address, session, _driver: driver, _profile: profile }
+        let process = made["value"]["capabilities"]["goog:processID"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        Self { address, session, process, _driver: driver, _profile: profile }
     }
 
     async fn ask(&self, method: &str, what: &str, body: Option<Value>) -> Value {
@@ -105,11 +120,16 @@ impl Browser {
         self.ask("POST", "/actions", Some(actions)).await;
     }
 
+    /// A picture for a person to look at, once nothing moves any more.
     async fn screenshot(&self, name: &str) {
+        let still = "const panel = document.getElementById('throughline-chat')?.shadowRoot.querySelector('.panel'); \
+                     return !panel || panel.getAnimations().every(a => a.playState === 'finished');";
+        self.until("the page to be still", still).await;
         let picture = self.ask("GET", "/screenshot", None).await;
         let folder = screenshots();
         std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join(format!("{name}.png")), base64(picture.as_str().unwrap_or_default())).expect("a file");
+        std::fs::write(folder.join(format!("{name}.png")), base64(picture.as_str().unwrap_or_default()))
+            .expect("a file");
     }
 
     /// What the page's console complained of since the last look.
@@ -120,8 +140,9 @@ impl Browser {
         severe.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    async fn close(self) {
+    async fn close(mut self) {
         self.ask("DELETE", "", None).await;
+        self.process = None;
     }
 }
 
@@ -245,9 +266,13 @@ async fn browser_a_customer_and_an_agent_talk_through_a_crash() {
     browser.screenshot("5-back").await;
     assert_eq!(anna.heard().len(), 2, "{:?}", anna.heard());
 
+    // While nobody answered, the browser complained of that.
+    let outage = browser.complaints().await;
+    assert!(outage.iter().all(|line| line.contains("WebSocket")), "{outage:?}");
+
     // The wall shows the conversation with its agent, and nothing of what is said.
     browser.goto(&format!("http://{}/", daemon.http())).await;
-    let row = "return document.querySelector('#conversation-rows')?.textContent.includes('anna') ?? false;";
+    let row = "return document.querySelector('#conversation-rows')?.textContent.includes('Anna') ?? false;";
     browser.until("the conversation on the wall", row).await;
     let text = browser.run("return document.body.innerText").await;
     assert!(!text.as_str().unwrap_or_default().contains("still there"), "{text}");
@@ -275,8 +300,9 @@ async fn browser_a_phone_and_a_queue_on_the_wall() {
         browser.types(text).await;
         browser.types(ENTER).await;
     }
-    let said: Vec<String> =
-        ["Hello <b>there</b> & \"you\"", "Grüße, 你好, שלום, 👋", long.as_str()].map(|t| format!("customer: {t}")).into();
+    let said: Vec<String> = ["Hello <b>there</b> & \"you\"", "Grüße, 你好, שלום, 👋", long.as_str()]
+        .map(|t| format!("customer: {t}"))
+        .into();
     shows(&browser, &said.iter().map(String::as_str).collect::<Vec<_>>()).await;
     all_sent(&browser).await;
     let fits = "return document.documentElement.scrollWidth <= window.innerWidth";

@@ -48,9 +48,8 @@ fn times(default: usize) -> usize {
 
 /// Six agents with room for everybody.
 pub(crate) fn policy() -> String {
-    let agents: String = (0..AGENTS)
-        .map(|n| format!("[agents.a{n}]\nqueues = [\"support\"]\ncapacity = 1000\n"))
-        .collect();
+    let agents: String =
+        (0..AGENTS).map(|n| format!("[agents.a{n}]\nqueues = [\"support\"]\ncapacity = 1000\n")).collect();
     format!(
         "[queues.support]\n[channels.chat]\ncapacity_weight = 25\n[timing]\nagent_silence_ms = 30000\nround_pause_ms = 500\n{agents}"
     )
@@ -195,11 +194,8 @@ async fn crash_of_the_bus_server_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_between_checkpoints_loses_and_doubles_nothing() {
     let mut dice = Dice::new();
-    let mut daemon = builder()
-        .set("router.checkpoint_every_records", 50)
-        .set("router.checkpoint_every_ms", 1000)
-        .start()
-        .await;
+    let mut daemon =
+        builder().set("router.checkpoint_every_records", 50).set("router.checkpoint_every_ms", 1000).start().await;
     let load = Load::start(&daemon, CUSTOMERS / 2).await;
     for _ in 0..times(60) / 4 {
         tokio::time::sleep(dice.pause(500, 2500)).await;

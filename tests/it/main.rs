@@ -1,11 +1,11 @@
-mod house;
-mod routing;
+mod audit;
 mod browser;
+mod crash;
 mod deadletters;
-mod redelivery;
+mod house;
 mod operator;
 mod permissions;
 mod python;
-mod audit;
-mod crash;
+mod redelivery;
+mod routing;
 mod takeover;

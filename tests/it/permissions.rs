@@ -154,8 +154,10 @@ async fn permissions_of_an_adapter_end_at_its_own_kind() {
 async fn permissions_strangers_do_not_get_in() {
     let daemon = Daemon::builder().start().await;
     let (url, _) = bus::embedded::reach(&daemon.data_dir(), "admin").unwrap();
-    let wrong = |user: &str, password: &str| bus::Credentials::Password { user: user.into(), password: password.into() };
-    for credentials in [bus::Credentials::None, wrong("router", "guess"), wrong("nobody", ""), wrong("agent-main-zed", "x")]
+    let wrong =
+        |user: &str, password: &str| bus::Credentials::Password { user: user.into(), password: password.into() };
+    for credentials in
+        [bus::Credentials::None, wrong("router", "guess"), wrong("nobody", ""), wrong("agent-main-zed", "x")]
     {
         let shown = format!("{credentials:?}");
         let options = bus::Options { servers: vec![url.clone()], credentials, ..bus::Options::default() };
@@ -169,7 +171,9 @@ async fn permissions_strangers_do_not_get_in() {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-            if entry.path().is_file() && (name.ends_with(".conf") || entry.path().parent().unwrap().ends_with("credentials")) {
+            if entry.path().is_file()
+                && (name.ends_with(".conf") || entry.path().parent().unwrap().ends_with("credentials"))
+            {
                 assert_eq!(mode & 0o077, 0, "{name} is readable by others: {mode:o}");
                 files += 1;
             }

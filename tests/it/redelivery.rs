@@ -43,7 +43,8 @@ async fn redelivery_of_the_same_provider_id_changes_nothing() {
         })
         .collect();
     assert_eq!(texts, ["once", "twice", "the end"]);
-    let conversations = events.iter().filter(|record| matches!(*record.event, Event::ConversationOpened { .. })).count();
+    let conversations =
+        events.iter().filter(|record| matches!(*record.event, Event::ConversationOpened { .. })).count();
     assert_eq!(conversations, 1);
     assert!(daemon.dead_letters(TENANT).await.is_empty());
 }

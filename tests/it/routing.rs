@@ -74,7 +74,8 @@ async fn routing_the_right_agent_is_offered_and_both_talk() {
     let daemon = Daemon::builder().start().await;
     let mut ben = Terminal::open(&daemon, "ben").await;
     let mut anna = Terminal::open(&daemon, "anna").await;
-    let mut page = ChatClient::open(&daemon, "gus", Visit { name: Some("Gus".into()), ..Visit::in_language("de") }).await;
+    let mut page =
+        ChatClient::open(&daemon, "gus", Visit { name: Some("Gus".into()), ..Visit::in_language("de") }).await;
 
     page.say("Guten Tag, mein Rad quietscht").await;
     anna.shows("OFFER").await;
@@ -158,8 +159,8 @@ async fn routing_an_offer_that_expires_goes_to_the_next_best() {
     page.say("hello").await;
 
     let (offer, conversation) = anna.offered(None).await;
-    let asked_anna = anna.sees_record("the offer", |record| first_offer(record)).await;
-    let asked_ben = ben.sees_record("the offer", |record| first_offer(record)).await;
+    let asked_anna = anna.sees_record("the offer", first_offer).await;
+    let asked_ben = ben.sees_record("the offer", first_offer).await;
     assert!(asked_ben >= asked_anna + Duration::from_secs(1).as_millis() as u64, "not before anna's second is over");
     let late = anna.command(AgentCommand::OfferAccept { offer }).await.unwrap_err();
     assert_eq!(late.kind, RefusalKind::Gone, "{late}");

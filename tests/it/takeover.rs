@@ -19,10 +19,8 @@ async fn owner(daemon: &Daemon) -> Option<(String, u64)> {
 
 async fn owned_by_another(daemon: &Daemon, before: &str) -> String {
     let what = format!("another owner than {before}");
-    until(PATIENCE, &what, || async {
-        owner(daemon).await.map(|(owner, _)| owner).filter(|owner| owner != before)
-    })
-    .await
+    until(PATIENCE, &what, || async { owner(daemon).await.map(|(owner, _)| owner).filter(|owner| owner != before) })
+        .await
 }
 
 fn is(companion: &Companion, owner: &str) -> bool {

@@ -86,7 +86,9 @@ impl AgentTool {
         name: &str,
         answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        let tool = Self::with(daemon, name, Habits { accepts: true, answers: Some(Arc::new(answer)), ..Habits::default() }).await;
+        let tool =
+            Self::with(daemon, name, Habits { accepts: true, answers: Some(Arc::new(answer)), ..Habits::default() })
+                .await;
         tool.available().await;
         tool
     }

@@ -131,7 +131,7 @@ pub fn binary() -> PathBuf {
 
 /// Whether the program under test is built for speed.
 pub fn is_fast() -> bool {
-    !binary().components().any(|part| part.as_os_str() == "debug")
+    binary().components().any(|part| part.as_os_str() == "fast" || part.as_os_str() == "release")
 }
 
 /// The bus server: `THROUGHLINE_NATS_SERVER`, else the fetched one, else the program finds its own.
@@ -175,7 +175,13 @@ impl Drop for Folder {
         if std::env::var_os("THROUGHLINE_KEEP").is_some() {
             eprintln!("kept {}", self.0.display());
         } else {
-            let _ = fs::remove_dir_all(&self.0);
+            // What still writes there is about to end.
+            for _ in 0..50 {
+                if fs::remove_dir_all(&self.0).is_ok() || !self.0.exists() {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
         }
     }
 }

@@ -523,6 +523,7 @@
     connect();
     toEnd();
     field.focus();
+    setUnread(0);
     reportSoon();
     window.dispatchEvent(new CustomEvent('throughline:open'));
   }

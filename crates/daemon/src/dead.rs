@@ -95,8 +95,13 @@ pub(crate) async fn replay(operator: &Operator, seq: u64, with: Option<&Path>) -
         }
     };
     let msg_id = format!("replay/{seq}/{}", runtime::clock::now());
-    let publish =
-        Publish { subject: letter.subject, payload: payload.into(), content_type, msg_id: Some(msg_id), ..Publish::default() };
+    let publish = Publish {
+        subject: letter.subject,
+        payload: payload.into(),
+        content_type,
+        msg_id: Some(msg_id),
+        ..Publish::default()
+    };
     let ack = operator.bus.publish(publish).await?;
     operator.bus.delete(STREAM, seq).await?;
     say(&format!("put back at {}, as number {} of its stream", clock(Timestamp(runtime::clock::now())), ack.seq));

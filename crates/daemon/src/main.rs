@@ -74,7 +74,8 @@ fn fail(failure: &Failure) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let common = &cli.common;
-    let load = || settings::load(common.config.as_deref(), std::env::vars(), &common.overrides).map_err(Failure::Settings);
+    let load =
+        || settings::load(common.config.as_deref(), std::env::vars(), &common.overrides).map_err(Failure::Settings);
     match cli.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "throughline", &mut std::io::stdout());

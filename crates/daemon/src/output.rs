@@ -74,7 +74,9 @@ fn conversation_row(view: &ConversationView, now: Timestamp) -> Vec<String> {
     let dash = || "-".to_owned();
     vec![
         view.conversation.to_string(),
-        view.customer_name.as_ref().map_or_else(|| view.customer.to_string(), |name| format!("{} {name}", view.customer)),
+        view.customer_name
+            .as_ref()
+            .map_or_else(|| view.customer.to_string(), |name| format!("{} {name}", view.customer)),
         view.state.to_string(),
         view.queue.as_ref().map_or_else(dash, ToString::to_string),
         view.agent.as_ref().map_or_else(dash, ToString::to_string),
@@ -153,7 +155,9 @@ fn exclusion(because: &Exclusion) -> String {
         Exclusion::Presence { presence } => format!("left out, is {presence}"),
         Exclusion::Disconnected => "left out, its tool is not there".to_owned(),
         Exclusion::AlreadyAsked => "left out, was asked in this round".to_owned(),
-        Exclusion::MissingSkill { skill, needed, has: 0 } => format!("left out, lacks {skill} (level {needed} is needed)"),
+        Exclusion::MissingSkill { skill, needed, has: 0 } => {
+            format!("left out, lacks {skill} (level {needed} is needed)")
+        }
         Exclusion::MissingSkill { skill, needed, has } => {
             format!("left out, has {skill} at level {has} and {needed} is needed")
         }
@@ -182,7 +186,8 @@ pub(crate) fn describe(record: &EventRecord) -> String {
             format!("{name} {} {status}", messages.join(" "))
         }
         Event::ConversationEnqueued { queue, reason, priority, requirement, .. } => {
-            let skills: Vec<String> = requirement.skills.iter().map(|(skill, level)| format!("{skill}>={level}")).collect();
+            let skills: Vec<String> =
+                requirement.skills.iter().map(|(skill, level)| format!("{skill}>={level}")).collect();
             format!("{name} in {queue} ({reason}), priority {priority}, needs [{}]", skills.join(" "))
         }
         Event::OfferCreated { offer, agent, .. } => format!("{name} {offer} to {agent}"),

@@ -35,10 +35,7 @@ impl Roles {
 }
 
 /// Checks the accounts that run here. Pure.
-pub(crate) fn prepare(
-    loaded: &Loaded,
-    here: impl Fn(&str) -> bool,
-) -> Result<Vec<adapter::Ready>, Vec<Problem>> {
+pub(crate) fn prepare(loaded: &Loaded, here: impl Fn(&str) -> bool) -> Result<Vec<adapter::Ready>, Vec<Problem>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for account in &loaded.accounts {
         match AccountFile::from_table(&account.table, &account.file) {

@@ -10,7 +10,7 @@ use contract::command::{AdminCommand, Done, Reply};
 use contract::policy::Policy;
 use contract::{Encoding, TenantId, subject};
 use router::Router;
-use runtime::drain::Shutdown;
+use runtime::drain::{Reloads, Shutdown};
 use runtime::health::{Component, Health, Server as HealthServer};
 use runtime::metrics::Metrics;
 use tracing::{error, info, warn};
@@ -55,6 +55,8 @@ struct Process {
 
 impl Process {
     async fn run(self, ready: Vec<Ready>) -> Result<(), Failure> {
+        // From now on: one that is asked for while we start is done once we have.
+        let reloads = self.shutdown.reloads();
         let server = self.start_server().await?;
         let bus = self.connect(permissions::ROUTER, true).await?;
         self.watch(&bus);
@@ -64,12 +66,14 @@ impl Process {
             let replicas = usize::from(self.loaded.settings.router.replicas);
             bus.ensure(&Topology::throughline(shards, replicas, &kinds)).await?;
         }
+        let open = self.health.component("channels");
         let pages = self.start_pages(&bus).await?;
         let customer_pages: Vec<String> = ready.iter().filter_map(Ready::page).collect();
         let router = if self.roles.has(&Role::Router) { Some(self.start_router(&bus).await?) } else { None };
         let channels = self.start_channels(ready).await?;
+        open.up();
         self.announce(server.as_ref(), pages.as_ref(), &customer_pages);
-        self.follow_policy(&bus, server.as_ref()).await;
+        self.follow_policy(&bus, server.as_ref(), reloads).await;
 
         info!("draining: channels first, then the router, the bus last");
         for running in channels {
@@ -240,7 +244,9 @@ impl Process {
                             info!(tenant = %self.loaded.tenant, queues = policy.queues.len(), agents = policy.agents.len(), "the policy is in force");
                             return Ok(());
                         }
-                        Some(refusal) if refusal.kind == contract::command::RefusalKind::Unavailable => refusal.to_string(),
+                        Some(refusal) if refusal.kind == contract::command::RefusalKind::Unavailable => {
+                            refusal.to_string()
+                        }
                         Some(refusal) => return Err(Failure::Other(format!("the policy is refused: {refusal}"))),
                     }
                 }
@@ -291,14 +297,15 @@ impl Process {
             lines.push(format!("  bus       {}", server.url()));
         }
         if let Some(agent) = self.loaded.policy.agents.keys().next() {
-            lines.push(format!("  agent     throughline agent {agent}   (in another terminal; `throughline agent --help`)"));
+            lines.push(format!(
+                "  agent     throughline agent {agent}   (in another terminal; `throughline agent --help`)"
+            ));
         }
         crate::output::say(&lines.join("\n"));
     }
 
     /// Reads the policy again whenever SIGHUP asks for it, until the drain.
-    async fn follow_policy(&self, bus: &Bus, server: Option<&Server>) {
-        let mut reloads = self.shutdown.reloads();
+    async fn follow_policy(&self, bus: &Bus, server: Option<&Server>, mut reloads: Reloads) {
         loop {
             tokio::select! {
                 () = self.shutdown.draining() => return,

@@ -7,9 +7,7 @@ use bus::{Bus, permissions};
 use contract::command::AgentCommand;
 use contract::event::Presence;
 use contract::feed::Snapshot;
-use contract::{
-    AgentId, ConversationId, Event, EventRecord, Millis, OfferId, QueueId, SmolStr, Timestamp,
-};
+use contract::{AgentId, ConversationId, Event, EventRecord, Millis, OfferId, QueueId, SmolStr, Timestamp};
 use desk::tool::{Commander, News, Tool, reason, text};
 use tokio::sync::mpsc;
 
@@ -60,10 +58,10 @@ enum Line {
 pub(crate) async fn work(loaded: Loaded, agent: AgentId, auto_accept: bool) -> Result<(), Failure> {
     let user = permissions::agent_user(loaded.tenant.as_str(), agent.as_str());
     let bus = Bus::connect(options(&loaded, &user, "agent")?).await?;
-    let mut tool = Tool::open(bus, loaded.tenant.clone(), agent.clone()).await.map_err(refused)?;
-    let commander = tool.commander();
+    let commander = Commander::new(bus.clone(), loaded.tenant.clone(), agent.clone());
     let presence = AgentCommand::PresenceSet { presence: Presence::Available, reason: None };
     commander.command(&presence).await.map_err(refused)?;
+    let mut tool = Tool::open(bus, loaded.tenant.clone(), agent.clone()).await.map_err(refused)?;
     say(&format!("{agent} is available. Type help for what you can do."));
 
     let mut lines = read_lines();
@@ -152,7 +150,8 @@ impl Board {
         self.offers = offers.map(|offer| (offer.offer, (offer.conversation.conversation, offer.expires_at))).collect();
         let held = snapshot.conversations.iter();
         self.held = held.map(|view| (view.conversation, state_word(&view.state))).collect();
-        self.current = self.current.filter(|id| self.held.contains_key(id)).or_else(|| self.held.keys().next().copied());
+        self.current =
+            self.current.filter(|id| self.held.contains_key(id)).or_else(|| self.held.keys().next().copied());
         say(&format!(
             "you are {}, load {} of {}: {} conversations, {} offers",
             snapshot.presence,
@@ -174,7 +173,9 @@ impl Board {
                 let seconds = expires_at.since(record.at).0 / 1000;
                 return say(&format!("{}  OFFER {offer} of {id}, {seconds} s to answer", clock(record.at)));
             }
-            Event::OfferExpired { offer, .. } | Event::OfferRescinded { offer, .. } | Event::OfferDeclined { offer, .. } => {
+            Event::OfferExpired { offer, .. }
+            | Event::OfferRescinded { offer, .. }
+            | Event::OfferDeclined { offer, .. } => {
                 self.offers.remove(offer);
             }
             Event::ConversationAssigned { agent: to, offer, .. } if to == agent => {
@@ -336,7 +337,8 @@ mod tests {
             parse("decline at lunch", &board),
             Line::Do(Box::new(AgentCommand::OfferDecline { offer: OfferId(7), reason: Some("at lunch".into()) }))
         );
-        let talk = AgentCommand::MessageSend { conversation: ConversationId(3), content: text("hello you"), reply_to: None };
+        let talk =
+            AgentCommand::MessageSend { conversation: ConversationId(3), content: text("hello you"), reply_to: None };
         assert_eq!(parse("hello you", &board), Line::Do(Box::new(talk.clone())));
         assert_eq!(parse("say hello you", &board), Line::Do(Box::new(talk)));
         assert!(matches!(parse("transfer nowhere", &board), Line::Wrong(_)));

@@ -14,7 +14,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-
 /// How long the router may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest answer that is read.

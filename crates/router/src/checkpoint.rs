@@ -57,7 +57,8 @@ pub(crate) async fn tidy(bus: &Bus, shard: u16) {
     let tidied = async {
         let objects = bus.objects(SNAPSHOTS).await?;
         let prefix = format!("{shard}/");
-        let mut names: Vec<String> = objects.list().await?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
+        let mut names: Vec<String> =
+            objects.list().await?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
         names.sort();
         for old in names.iter().rev().skip(KEEP) {
             objects.delete(old).await?;

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use bus::{Message, Publish};
 use contract::answer::{AdminAnswer, ShardStatus, StatusView};
 use contract::codec::CONTENT_TYPE;
-use contract::command::{
-    AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind, Reply,
-};
+use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind, Reply};
 use contract::feed::ConversationView;
 use contract::subject::{Command, Sender};
 use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, SmolStr, TenantId};
@@ -60,12 +58,11 @@ impl Request {
         let (verb, encoding) = (self.command.verb.as_str(), reply_to.encoding);
         let mut id = SmolStr::default();
         let asked = match self.command.sender {
-            Sender::Agent(agent) if AgentQuery::VERBS.contains(&verb) => {
-                AgentQuery::decode(verb, encoding, payload).map(|request| {
+            Sender::Agent(agent) if AgentQuery::VERBS.contains(&verb) => AgentQuery::decode(verb, encoding, payload)
+                .map(|request| {
                     id = request.id;
                     Asked::Agent(agent, request.args)
-                })
-            }
+                }),
             Sender::Agent(agent) => AgentCommand::decode(verb, encoding, payload).map(|request| {
                 id = request.id.clone();
                 Asked::Change(CommandInput::Agent { agent, id: request.id, command: request.args })
@@ -129,11 +126,7 @@ pub fn digest(tenant: &Tenant) -> SmolStr {
 }
 
 /// The answers to commands that need no stream, by verb.
-pub(crate) fn answer_now(
-    tenant: &Tenant,
-    question: &AdminCommand,
-    shard: &ShardStatus,
-) -> Option<AdminAnswer> {
+pub(crate) fn answer_now(tenant: &Tenant, question: &AdminCommand, shard: &ShardStatus) -> Option<AdminAnswer> {
     match question {
         AdminCommand::StatusShow { digest: wanted } => Some(AdminAnswer::Status(Box::new(StatusView {
             counts: tenant.engine.counts(),

@@ -56,8 +56,7 @@ impl Router {
     pub async fn start(bus: Bus, options: Options) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
         let count = usize::from(options.shards);
-        let (report, leadership) =
-            watch::channel(Leadership { led: vec![false; count], owned: vec![false; count] });
+        let (report, leadership) = watch::channel(Leadership { led: vec![false; count], owned: vec![false; count] });
         let report = Arc::new(report);
         let routes = Routes::default();
         let requests = bus.service(service()).await?;

@@ -116,7 +116,9 @@ impl Feeds {
             let first = feed.ring.front().map_or(head + 1, |(seq, _)| *seq);
             (first <= since.seq + 1).then(|| {
                 let items = feed.ring.iter().filter(|(seq, _)| *seq > since.seq);
-                items.map(|(seq, record)| FeedItem { epoch: self.epoch, seq: *seq, record: (**record).clone() }).collect()
+                items
+                    .map(|(seq, record)| FeedItem { epoch: self.epoch, seq: *seq, record: (**record).clone() })
+                    .collect()
             })
         });
         match missed {

@@ -109,4 +109,3 @@ impl Past {
 pub(crate) fn owned(records: Vec<Arc<EventRecord>>) -> Vec<EventRecord> {
     records.into_iter().map(|record| (*record).clone()).collect()
 }
-

@@ -125,8 +125,9 @@ impl Journal {
     /// The newest checkpoint that was announced.
     pub(crate) async fn newest_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
         let Some(stored) = self.bus.last(&self.stream, &self.checkpoint_subject).await? else { return Ok(None) };
-        let checkpoint: Checkpoint =
-            Encoding::MsgPack.decode(&stored.payload, READ_BYTES_MAX).map_err(|e| Error::unreadable("checkpoint", e))?;
+        let checkpoint: Checkpoint = Encoding::MsgPack
+            .decode(&stored.payload, READ_BYTES_MAX)
+            .map_err(|e| Error::unreadable("checkpoint", e))?;
         Ok(Some(checkpoint))
     }
 
@@ -145,10 +146,8 @@ impl Journal {
     pub(crate) async fn append(&mut self, packed: &Packed) -> Result<u64, Error> {
         let log = self.log.clone();
         let id = packed.record.id.clone();
-        self.store(&log, packed.bytes.clone(), move |payload| {
-            read_record(payload).is_ok_and(|record| record.id == id)
-        })
-        .await
+        self.store(&log, packed.bytes.clone(), move |payload| read_record(payload).is_ok_and(|record| record.id == id))
+            .await
     }
 
     /// Announces a checkpoint.

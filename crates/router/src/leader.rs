@@ -283,11 +283,13 @@ impl Leader {
                 || envelope.account.kind != source.kind
                 || envelope.account.id != source.account)
                 .then(|| "the envelope's tenant or account is not the subject's".to_owned());
-            let strange = strange.or_else(|| {
-                // One that only ever had letters rejected is known by name and has no policy either.
-                self.shard.tenants.get(&envelope.tenant).is_none_or(|tenant| tenant.engine.policy().1 == 0)
-                    .then(|| format!("there is no tenant {:?}: no policy was applied for it", envelope.tenant.as_str()))
-            });
+            let strange =
+                strange.or_else(|| {
+                    // One that only ever had letters rejected is known by name and has no policy either.
+                    self.shard.tenants.get(&envelope.tenant).is_none_or(|tenant| tenant.engine.policy().1 == 0).then(
+                        || format!("there is no tenant {:?}: no policy was applied for it", envelope.tenant.as_str()),
+                    )
+                });
             if let Some(reason) = strange {
                 // Written anew: what was one of several becomes a record of its own.
                 let encoding = contract::Encoding::MsgPack;
@@ -451,7 +453,9 @@ impl Leader {
     /// Tells channels, lossily, who is with a conversation.
     async fn signal(&self, record: &EventRecord, emitted: &Emitted) {
         let (what, agent) = match &*record.event {
-            Event::ConversationAssigned { agent, .. } | Event::ConversationResumed { agent, .. } => ("joined", Some(agent)),
+            Event::ConversationAssigned { agent, .. } | Event::ConversationResumed { agent, .. } => {
+                ("joined", Some(agent))
+            }
             Event::ConversationEnqueued { from: Some(agent), .. } => ("left", Some(agent)),
             Event::ConversationClosed { by, .. } => ("closed", by.as_ref()),
             _ => return,
@@ -656,7 +660,8 @@ impl Leader {
         };
         let conversation = tenant.engine.open_conversation(thread.customer);
         let holder = conversation.and_then(|id| tenant.engine.conversation(id)?.phase.holder().cloned());
-        let agent = holder.map(|agent| Author { display: Some(tenant.engine.display_name(&agent)), agent: Some(agent) });
+        let agent =
+            holder.map(|agent| Author { display: Some(tenant.engine.display_name(&agent)), agent: Some(agent) });
         let mut answer = ThreadHistory { records: Vec::new(), head: thread.seq, conversation, agent };
         if after >= thread.seq {
             self.send(to.done(answer)).await;
@@ -741,7 +746,8 @@ impl Leader {
             if engine.conversations().take(CHECK_CONVERSATIONS_MAX + 1).count() <= CHECK_CONVERSATIONS_MAX {
                 for violation in engine.violations() {
                     error!(tenant = %tenant_id, invariant = violation.invariant.name(), detail = violation.detail, "an invariant does not hold");
-                    metrics::counter!(Metric::Violations.name(), "invariant" => violation.invariant.name()).increment(1);
+                    metrics::counter!(Metric::Violations.name(), "invariant" => violation.invariant.name())
+                        .increment(1);
                 }
             }
             let counts = engine.counts();
@@ -843,7 +849,9 @@ impl Leader {
         let drained = tokio::time::timeout(DRAIN_MAX, left).await;
         match &drained {
             Ok(Ok(())) => info!(shard = self.shard_no, seq = self.seq, "drained the shard"),
-            Ok(Err(error)) => warn!(shard = self.shard_no, %error, "the shard is not fully drained; the next owner does the rest"),
+            Ok(Err(error)) => {
+                warn!(shard = self.shard_no, %error, "the shard is not fully drained; the next owner does the rest");
+            }
             Err(_) => warn!(shard = self.shard_no, "the shard is not drained in time; the next owner does the rest"),
         }
         self.readside.abandon();
@@ -880,7 +888,6 @@ impl Decided {
     fn refuse(&mut self, to: ReplyTo, refusal: Refusal) {
         self.replies.push(PendingReply { to, answer: Err(refusal), first_fact: None });
     }
-
 }
 
 fn interval(every: Duration) -> tokio::time::Interval {

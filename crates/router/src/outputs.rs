@@ -13,6 +13,7 @@ use std::time::Duration;
 use bus::{Bus, ErrorKind as BusKind, Expect, Publish};
 use bytes::Bytes;
 use contract::journal::Position;
+use contract::limits::JOURNAL_BYTES_MAX;
 use contract::outbound::{DeadLetter, DeadPayload, OutCommand};
 use contract::{Encoding, EventRecord, TenantId, Timestamp, subject};
 use futures_util::StreamExt;
@@ -23,6 +24,8 @@ use tracing::{debug, warn};
 
 use crate::metric::Metric;
 
+/// How much is kept of an input that is too large for a dead letter.
+const DEAD_HEAD_BYTES: usize = 64 * 1024;
 /// Header with the position of the fact.
 pub(crate) const POSITION: &str = "Tl-Position";
 /// Header with the type of the fact.
@@ -357,7 +360,7 @@ async fn store_dead(bus: &Bus, shard: u16, dead: Dead) {
         Some(payload) => payload,
         None => fetch_dead(bus, shard, dead.in_seq, dead.index).await,
     };
-    let letter = DeadLetter {
+    let mut letter = DeadLetter {
         stage: "in".into(),
         subject: dead.subject,
         reason: dead.reason,
@@ -365,14 +368,31 @@ async fn store_dead(bus: &Bus, shard: u16, dead: Dead) {
         payload: DeadPayload::new(&payload),
         at: dead.at,
     };
+    let mut encoded = Encoding::Json.encode(&letter).unwrap_or_default();
+    if encoded.len() > JOURNAL_BYTES_MAX {
+        // Hexadecimal and escapes make more of it than a message can hold.
+        let head = head_of(&payload);
+        letter.reason = format!("{}; only the first {} of {} bytes are kept", letter.reason, head.len(), payload.len());
+        letter.payload = DeadPayload::new(head);
+        encoded = Encoding::Json.encode(&letter).unwrap_or_default();
+    }
     let publish = Publish {
         subject: subject::dead(&dead.tenant, "in"),
-        payload: Encoding::Json.encode(&letter).unwrap_or_default().into(),
+        payload: encoded.into(),
         content_type: Some(Encoding::Json.content_type()),
         msg_id: Some(dead.position.to_string()),
         ..Publish::default()
     };
     store_until_acked(bus, publish).await;
+}
+
+/// The beginning of a payload, not cut within a character.
+fn head_of(payload: &[u8]) -> &[u8] {
+    let head = payload.get(..DEAD_HEAD_BYTES).unwrap_or(payload);
+    match std::str::from_utf8(head) {
+        Err(error) if error.error_len().is_none() => head.get(..error.valid_up_to()).unwrap_or(head),
+        _ => head,
+    }
 }
 
 /// The bytes of an input, from where it was read.

@@ -84,7 +84,8 @@ impl Dirty {
             }
         };
         for (key, view) in self.closed {
-            let name = shard.tenants.get(&key.0).and_then(|tenant| tenant.profile.customer(view.customer)?.display.clone());
+            let name =
+                shard.tenants.get(&key.0).and_then(|tenant| tenant.profile.customer(view.customer)?.display.clone());
             let view = ConversationView { customer_name: name, ..view };
             add("tl-conversations", format!("{}.{}", encode(key.0.as_str()), key.1), json(seq, &view));
         }
@@ -96,7 +97,8 @@ impl Dirty {
         }
         for (tenant_id, id) in self.customers {
             let Some(view) = shard.tenants.get(&tenant_id).and_then(|tenant| tenant.profile.view(id)) else { continue };
-            for held in view.identities.iter().filter(|held| held.assurance == contract::envelope::Assurance::Verified) {
+            for held in view.identities.iter().filter(|held| held.assurance == contract::envelope::Assurance::Verified)
+            {
                 let identity = &held.identity;
                 let scope = identity.scope_id.as_deref().unwrap_or("");
                 let tokens = [tenant_id.as_str(), &identity.scheme, identity.scope.as_str(), scope, &identity.value];

@@ -92,7 +92,8 @@ async fn read_checkpoint(bus: &Bus, journal: &Journal, shard_no: u16) -> Result<
 /// The journal alone is enough, when nothing of it was purged.
 async fn without_checkpoint(bus: &Bus, shard_no: u16, why: &str) -> Result<(Shard, u64), Error> {
     if bus.stream_state(&stream(shard_no)).await?.first > 1 {
-        let message = format!("the snapshot of shard {shard_no} {why}, and the journal before it is purged: restore a backup");
+        let message =
+            format!("the snapshot of shard {shard_no} {why}, and the journal before it is purged: restore a backup");
         return Err(Error::new(ErrorKind::Unreadable, message));
     }
     warn!(shard = shard_no, why, "the snapshot cannot be used; reading the whole journal");

@@ -327,7 +327,8 @@ fn options(instance: &str) -> Options {
 async fn two_writers_on_purpose_do_no_harm() {
     let world = World::start().await;
     let (ours, theirs) = (world.bus().await, world.bus().await);
-    let first = Router::start(ours.clone(), Options { checkpoint_records: u64::MAX, ..options("first") }).await.unwrap();
+    let first =
+        Router::start(ours.clone(), Options { checkpoint_records: u64::MAX, ..options("first") }).await.unwrap();
     let mut led = first.leadership();
     led.wait_for(|leadership| leadership.led[0]).await.unwrap();
     sign_in(&theirs).await;
@@ -343,7 +344,8 @@ async fn two_writers_on_purpose_do_no_harm() {
     for n in 0..50 {
         say(&ours, &format!("b{n}")).await;
     }
-    let expected: Vec<SmolStr> = (0..50).map(|n| format!("a{n}").into()).chain((0..50).map(|n| format!("b{n}").into())).collect();
+    let expected: Vec<SmolStr> =
+        (0..50).map(|n| format!("a{n}").into()).chain((0..50).map(|n| format!("b{n}").into())).collect();
     eventually("every message is taken in once and in order", async || messages(&ours).await == expected).await;
     led.wait_for(|leadership| !leadership.led[0]).await.unwrap();
     stop.0.send_replace(true);

@@ -6,7 +6,9 @@
 use std::fmt;
 
 use serde::Deserialize;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -71,12 +73,17 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
     parse(filter).map(drop)
 }
 
+/// Libraries show whole payloads and passwords at TRACE: that is never logged, whatever the filter says.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() != Level::TRACE || metadata.target().starts_with("throughline")
+}
+
 /// Starts to log. Once per process.
 ///
 /// # Errors
 /// When the filter cannot be understood, or logs are on already.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
-    let registry = tracing_subscriber::registry().with(parse(filter)?);
+    let registry = tracing_subscriber::registry().with(parse(filter)?).with(FilterFn::new(is_discreet));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let outcome = match format {

@@ -87,3 +87,72 @@ async fn an_unreadable_entry_is_an_unknown_outcome() {
     let opened = ledger(&map).open(&"main/m17".into()).await.unwrap();
     assert_eq!(opened.entry().outcome.as_ref().unwrap().status, ReceiptStatus::Unknown);
 }
+
+/// A bucket that writes and does not say so, and may be silent when it is read, too.
+#[derive(Default, Clone)]
+struct Mumbling {
+    map: Map,
+    writes: Arc<Mutex<u32>>,
+    reads: Arc<Mutex<u32>>,
+}
+
+impl Entries for Mumbling {
+    fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, bus::Error>> {
+        Box::pin(async move {
+            if std::mem::take(&mut *self.reads.lock().unwrap()) > 0 {
+                return Err(bus::Error { kind: ErrorKind::Unavailable, source: "away".into() });
+            }
+            self.map.read(key).await
+        })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> BoxFuture<'a, Result<u64, bus::Error>> {
+        Box::pin(async move {
+            let written = self.map.write(key, value, revision).await?;
+            if std::mem::take(&mut *self.writes.lock().unwrap()) > 0 {
+                return Err(bus::Error { kind: ErrorKind::Ambiguous, source: "connection lost".into() });
+            }
+            Ok(written)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_confirmed_is_looked_up() {
+    let bucket = Mumbling::default();
+    let ledger = Ledger::new(ChannelKind::new("sms").unwrap(), bucket.clone());
+    let id = SmolStr::from("main/m17");
+    let mut first = ledger.open(&id).await.unwrap();
+    *bucket.writes.lock().unwrap() = 1;
+    assert_eq!(first.begin(0).await.unwrap(), Begin::Fresh);
+    *bucket.writes.lock().unwrap() = 1;
+    first.sent(0, vec!["p0".into()]).await;
+    assert_eq!(first.begin(1).await.unwrap(), Begin::Fresh);
+    let sent = Begin::Sent { external_ids: vec!["p0".into()] };
+    assert_eq!(ledger.open(&id).await.unwrap().begin(0).await.unwrap(), sent);
+}
+
+#[tokio::test]
+async fn a_part_that_was_not_begun_for_all_we_know_is_not_called_interrupted() {
+    let bucket = Mumbling::default();
+    let ledger = Ledger::new(ChannelKind::new("sms").unwrap(), bucket.clone());
+    let id = SmolStr::from("main/m17");
+    let mut first = ledger.open(&id).await.unwrap();
+    (*bucket.writes.lock().unwrap(), *bucket.reads.lock().unwrap()) = (1, 1);
+    // It stands in the bucket, but the provider was never asked.
+    assert_eq!(first.begin(0).await.unwrap_err().code, "ledger");
+    first.try_failed(Duration::ZERO).await;
+    assert_eq!(ledger.open(&id).await.unwrap().begin(0).await.unwrap(), Begin::Fresh);
+}
+
+#[tokio::test]
+async fn the_time_of_the_next_try_is_kept() {
+    let map = Map::default();
+    let id = SmolStr::from("main/m17");
+    let mut first = ledger(&map).open(&id).await.unwrap();
+    first.begin(0).await.unwrap();
+    first.try_failed(Duration::from_secs(60)).await;
+    let again = ledger(&map).open(&id).await.unwrap();
+    let wait = again.entry().not_before.unwrap().since(again.entry().updated_at);
+    assert!((Millis(59_000)..=Millis(60_000)).contains(&wait), "{wait:?}");
+}

@@ -52,15 +52,23 @@ pub(crate) struct Provider {
     script: Mutex<HashMap<String, VecDeque<Step>>>,
     calls: watch::Sender<Vec<Call>>,
     /// Recognises a repeat.
-    pub(crate) idempotent: bool,
+    idempotent: bool,
     /// How often the receiving half ends with an error before it stays.
-    pub(crate) breaks: Mutex<u32>,
+    breaks: Mutex<u32>,
     opened: watch::Sender<Vec<Context>>,
 }
 
 impl Provider {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    pub(crate) fn that_recognises_repeats() -> Arc<Self> {
+        Arc::new(Self { idempotent: true, ..Self::default() })
+    }
+
+    pub(crate) fn that_breaks_once() -> Arc<Self> {
+        Arc::new(Self { breaks: Mutex::new(1), ..Self::default() })
     }
 
     pub(crate) fn script(&self, command: &str, steps: impl IntoIterator<Item = Step>) {
@@ -101,8 +109,8 @@ impl Provider {
         part: u32,
     ) -> Result<(), SendFailure> {
         self.calls.send_modify(|calls| calls.push(Call { what: what.clone(), at: Instant::now() }));
-        match step {
-            Some(Step::Fail(failure)) => return Err(failure),
+        match &step {
+            Some(Step::Fail(failure)) => return Err(failure.clone()),
             Some(Step::Hang) => pending().await,
             Some(Step::Panic) => panic!("told to"),
             Some(Step::Hold(semaphore)) => drop(semaphore.acquire().await),

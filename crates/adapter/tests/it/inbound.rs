@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use throughline_adapter::AcceptError;
 use throughline_adapter::contract::envelope::ReceiptStatus;
 use throughline_adapter::inbound::{Accepted, Ticket};
@@ -52,7 +51,7 @@ async fn what_is_accepted_is_stored_in_order_though_the_server_dies() {
     let mut watched = progress.subscribe();
     for kill in 1..=3 {
         soon(watched.wait_for(|count| *count >= kill * LANES * MESSAGES / 5)).await.unwrap();
-        world.signal(Signal::SIGKILL);
+        world.kill_server();
         // Not again before it is back.
         let reached = *watched.borrow();
         soon(watched.wait_for(|count| *count > reached + LANES)).await.unwrap();
@@ -94,9 +93,11 @@ async fn records_grow_with_the_load() {
     // The same again is known.
     let again = inbound.accept(&envelope("quiet", 9)).await.unwrap();
     assert_eq!((again.seq, again.duplicate), (10, true));
-    // A thousand at once.
+    // A thousand at once, faster than the server takes them.
+    let paused = world.pause_server();
     let tickets: Vec<Ticket> =
         (0..1000).map(|number| inbound.submit(&envelope(&format!("t{}", number % 50), number)).unwrap()).collect();
+    drop(paused);
     let mut seqs = HashSet::new();
     for ticket in tickets {
         seqs.insert(soon(ticket).await.unwrap().seq);
@@ -168,7 +169,7 @@ async fn a_full_queue_refuses_and_a_drain_finishes_what_was_taken() {
     let provider = Provider::new();
     let process = world.run(&provider).await;
     let inbound = process.context.inbound.clone();
-    world.signal(Signal::SIGSTOP);
+    let paused = world.pause_server();
     let mut tickets = Vec::new();
     let refused = loop {
         match inbound.submit(&envelope(&format!("t{}", tickets.len() % 100), tickets.len())) {
@@ -178,12 +179,13 @@ async fn a_full_queue_refuses_and_a_drain_finishes_what_was_taken() {
     };
     assert_eq!(refused, AcceptError::Busy);
     assert!(refused.is_retryable());
-    assert!((4096..4096 + 4 * 32).contains(&tickets.len()), "{}", tickets.len());
+    // A few more than wait: what was under way, and stored before the server stood still.
+    assert!((4096..5000).contains(&tickets.len()), "{}", tickets.len());
     let drained = tokio::spawn(process.drain());
     // The drain has to wait for the server.
     assert!(tokio::time::timeout(Duration::from_millis(300), inbound.idle()).await.is_err());
     assert!(!drained.is_finished());
-    world.signal(Signal::SIGCONT);
+    drop(paused);
     soon(drained).await.unwrap();
     let taken = tickets.len();
     let mut accepted = HashSet::new();

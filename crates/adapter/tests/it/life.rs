@@ -1,6 +1,5 @@
 //! Signs of life, and questions to the router.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use throughline_adapter::bus::{Publish, Service};
@@ -15,7 +14,7 @@ use crate::support::{PATIENT, World, soon};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_tells_how_it_fares_to_its_end() {
     let world = World::start(PATIENT).await;
-    let provider = Arc::new(Provider { breaks: std::sync::Mutex::new(1), ..Provider::default() });
+    let provider = Provider::that_breaks_once();
     let mut beats = world.beats().await;
     let process = world.run(&provider).await;
     // It breaks once, says why, and is run again.

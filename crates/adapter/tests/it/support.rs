@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use throughline_adapter::bus::embedded::{self, Server};
 use throughline_adapter::bus::{Bus, Options, Publish, Reader, Topology, permissions, topology};
@@ -151,14 +153,32 @@ impl World {
         .await;
     }
 
-    /// To the server's process, by its number.
-    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.server.pid()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
+    /// `kill -9` of the server that this test started, by its number.
+    pub(crate) fn kill_server(&self) {
+        kill(self.pid(), Signal::SIGKILL).unwrap();
+    }
+
+    /// The server stands still until this is dropped.
+    pub(crate) fn pause_server(&self) -> Paused {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+        Paused(self.pid())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.server.pid()).unwrap())
     }
 
     pub(crate) async fn end(self) {
         self.server.stop().await.unwrap();
+    }
+}
+
+#[must_use = "it goes on when this is dropped"]
+pub(crate) struct Paused(Pid);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 

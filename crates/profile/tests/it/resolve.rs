@@ -2,8 +2,8 @@
 
 use contract::envelope::{Assurance, Identity, Scope, SenderAuth};
 use contract::{CustomerId, Envelope, Event, Timestamp};
-use throughline_profile::State;
 use proptest::prelude::*;
+use throughline_profile::State;
 
 fn identity(scheme: &str, value: &str, assurance: Option<Assurance>) -> Identity {
     Identity { scheme: scheme.into(), value: value.into(), scope: Scope::Global, scope_id: None, raw: None, assurance }

@@ -34,10 +34,6 @@ async fn longest_pause(daemon: &Daemon, around_ms: u64) -> u64 {
     near.map(|pair| pair[1].at_ms - pair[0].at_ms).max().unwrap_or_default()
 }
 
-fn clock_ms() -> u64 {
-    u64::try_from(std::time::UNIX_EPOCH.elapsed().expect("a clock").as_millis()).expect("a time")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn takeover_from_a_killed_or_frozen_router_doubles_nothing() {
     let daemon = Daemon::builder()
@@ -57,7 +53,7 @@ async fn takeover_from_a_killed_or_frozen_router_doubles_nothing() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         let (before, _) = owner(&daemon).await.expect("an owner");
         let at = routers.iter().position(|router| is(router, &before)).expect("one of ours owns the shard");
-        let (when, began) = (clock_ms(), Instant::now());
+        let (when, began) = (runtime::clock::now(), Instant::now());
         routers[at].kill9();
         owned_by_another(&daemon, &before).await;
         println!("killed: another owner answers after {:?}", began.elapsed());
@@ -69,7 +65,7 @@ async fn takeover_from_a_killed_or_frozen_router_doubles_nothing() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         let (before, _) = owner(&daemon).await.expect("an owner");
         let at = routers.iter().position(|router| is(router, &before)).expect("one of ours owns the shard");
-        let (when, began) = (clock_ms(), Instant::now());
+        let (when, began) = (runtime::clock::now(), Instant::now());
         routers[at].signal(Signal::SIGSTOP);
         owned_by_another(&daemon, &before).await;
         println!("frozen: another owner answers after {:?}", began.elapsed());

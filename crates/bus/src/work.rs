@@ -81,12 +81,19 @@ impl Jobs {
     /// Takes no more; what was fetched ahead goes back at once for somebody else.
     pub async fn stop(&mut self) {
         self.stopped = true;
-        while let Some(job) = self.try_next() {
+        // What the server has sent us by now has arrived then.
+        let reached = self.bus.round_trip().await.is_ok();
+        let held: Vec<Job> = std::iter::from_fn(|| self.try_next()).collect();
+        self.inner = None;
+        self.opening = None;
+        if reached {
+            // And now it knows that nobody listens: else it would send us again what we give back.
+            let _ = self.bus.round_trip().await;
+        }
+        for job in held {
             // If it fails, the server delivers it again after ack_wait.
             let _ = job.tell("-NAK").await;
         }
-        self.inner = None;
-        self.opening = None;
     }
 
     fn again(&mut self) {

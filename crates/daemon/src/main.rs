@@ -76,6 +76,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let common = &cli.common;
     let load =
         || settings::load(common.config.as_deref(), std::env::vars(), &common.overrides).map_err(Failure::Settings);
+    let load_to_ask = || {
+        settings::load_to_ask(common.config.as_deref(), std::env::vars(), &common.overrides).map_err(Failure::Settings)
+    };
     match cli.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "throughline", &mut std::io::stdout());
@@ -83,10 +86,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Command::Check => check(load),
         Command::Run { only } => run::run(load()?, common.config.clone(), only).await,
-        Command::Agent { name, auto_accept } => terminal::work(load()?, name, auto_accept).await,
-        Command::Credentials { user } => ask::credentials(&load()?, user.as_deref(), common.json),
+        Command::Agent { name, auto_accept } => terminal::work(load_to_ask()?, name, auto_accept).await,
+        Command::Credentials { user } => ask::credentials(&load_to_ask()?, user.as_deref(), common.json),
         Command::Dead(command) => {
-            let operator = ask::Operator::connect(load()?, common.json).await?;
+            let operator = ask::Operator::connect(load_to_ask()?, common.json).await?;
             match command {
                 DeadCommand::List { limit } => dead::list(&operator, limit).await,
                 DeadCommand::Show { seq } => dead::show(&operator, seq).await,
@@ -94,18 +97,18 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
                 DeadCommand::Delete { seq } => dead::delete(&operator, seq).await,
             }
         }
-        Command::Status { digest } => ask::show(load()?, common.json, AdminCommand::StatusShow { digest }).await,
+        Command::Status { digest } => ask::show(load_to_ask()?, common.json, AdminCommand::StatusShow { digest }).await,
         Command::Conversation(ConversationCommand::List { limit }) => {
-            ask::show(load()?, common.json, AdminCommand::ConversationList { limit: Some(limit) }).await
+            ask::show(load_to_ask()?, common.json, AdminCommand::ConversationList { limit: Some(limit) }).await
         }
         Command::Conversation(ConversationCommand::Show { conversation }) => {
-            ask::show(load()?, common.json, AdminCommand::ConversationShow { conversation }).await
+            ask::show(load_to_ask()?, common.json, AdminCommand::ConversationShow { conversation }).await
         }
         Command::Explain { conversation } => {
-            ask::show(load()?, common.json, AdminCommand::ConversationExplain { conversation }).await
+            ask::show(load_to_ask()?, common.json, AdminCommand::ConversationExplain { conversation }).await
         }
         Command::Customer(CustomerCommand::Show { customer }) => {
-            ask::show(load()?, common.json, AdminCommand::CustomerShow { customer }).await
+            ask::show(load_to_ask()?, common.json, AdminCommand::CustomerShow { customer }).await
         }
     }
 }

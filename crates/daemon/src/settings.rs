@@ -159,6 +159,28 @@ pub(crate) fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     overrides: &[String],
 ) -> Result<Loaded, Vec<Problem>> {
+    load_all(file, environment, overrides, false)
+}
+
+/// Reads the settings for somebody who only asks a running daemon: a policy or an account that is
+/// broken on disk, just when one must look, is left out.
+///
+/// # Errors
+/// Every problem of the settings themselves.
+pub(crate) fn load_to_ask(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    overrides: &[String],
+) -> Result<Loaded, Vec<Problem>> {
+    load_all(file, environment, overrides, true)
+}
+
+fn load_all(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    overrides: &[String],
+    lenient: bool,
+) -> Result<Loaded, Vec<Problem>> {
     let default_file = Path::new(DEFAULT_FILE);
     let mut loader = Loader::new(DEFAULT_TOML).env(environment);
     if let Some(file) = file {
@@ -176,8 +198,14 @@ pub(crate) fn load(
     settings.relative_to(file.unwrap_or(default_file).parent().unwrap_or(Path::new("")));
 
     let tenant = TenantId::new(settings.policy.tenant.clone());
-    let policy = load_policy(&settings.policy.dir).map_err(|found| problems.extend(found));
-    let accounts = load_accounts(&settings.channels.dir).map_err(|found| problems.extend(found));
+    let mut policy = load_policy(&settings.policy.dir);
+    let mut accounts = load_accounts(&settings.channels.dir);
+    if lenient {
+        policy = Ok(policy.unwrap_or_default());
+        accounts = Ok(accounts.unwrap_or_default());
+    }
+    let policy = policy.map_err(|found| problems.extend(found));
+    let accounts = accounts.map_err(|found| problems.extend(found));
     match (tenant, policy, accounts) {
         (Ok(tenant), Ok(policy), Ok(accounts)) if problems.is_empty() => {
             Ok(Loaded { settings, tenant, policy, accounts })

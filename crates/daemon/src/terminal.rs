@@ -71,7 +71,13 @@ pub(crate) async fn work(loaded: Loaded, agent: AgentId, auto_accept: bool) -> R
             news = tool.next() => {
                 match news.map_err(refused)? {
                     News::Snapshot(snapshot) => board.replace(&snapshot),
-                    News::Fact(record) => board.apply(&agent, &record),
+                    News::Fact(record) => {
+                        board.apply(&agent, &record);
+                        if matches!(&*record.event, Event::ConversationAssigned { agent: to, .. } if *to == agent) {
+                            // What was said before it came here.
+                            history(&commander, &board, 10).await;
+                        }
+                    }
                 }
                 if auto_accept && let Some(offer) = board.offers.keys().next().copied() {
                     carry_out(&commander, &mut board, AgentCommand::OfferAccept { offer }).await;

@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::metric::Metric;
 
@@ -278,6 +278,11 @@ impl Pause {
         Self(Duration::from_millis(20))
     }
 
+    /// It has been tried so often that somebody should know.
+    const fn is_long(&self) -> bool {
+        self.0.as_millis() >= 500
+    }
+
     async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Duration::from_secs(1));
@@ -309,7 +314,9 @@ async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, payload: By
             Ok(ack) => return Newest { seq: ack.seq, position: Some(record.position) },
             Err(error) if matches!(error.kind, BusKind::Fenced(_)) => {}
             Err(error) => {
-                debug!(subject, %error, "a fact is not acknowledged; looking for it");
+                if pause.is_long() {
+                    warn!(subject, %error, "a fact is not acknowledged; looking for it");
+                }
                 pause.wait().await;
             }
         }
@@ -349,7 +356,9 @@ async fn store_command(bus: &Bus, command: &OutCommand, position: Position) {
 async fn store_until_acked(bus: &Bus, publish: Publish) {
     let mut pause = Pause::new();
     while let Err(error) = bus.publish(publish.clone()).await {
-        debug!(subject = %publish.subject, %error, "an output is not acknowledged; sending it again");
+        if pause.is_long() {
+            warn!(subject = %publish.subject, %error, "an output is not acknowledged; sending it again");
+        }
         pause.wait().await;
     }
 }

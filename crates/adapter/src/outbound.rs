@@ -34,6 +34,8 @@ use crate::ledger::{Entry, Ledger, Outcome, PartLedger, millis};
 use crate::limit::TokenBucket;
 use crate::telemetry::Metric;
 
+/// A command that was handed out so often takes its process down each time: retries alone stay far below.
+const DELIVERIES_MAX: u64 = 1000;
 /// Most commands held at once.
 const CONCURRENCY_MAX: usize = 256;
 /// Most commands fetched before there is room for them; they must not get old there.
@@ -170,6 +172,9 @@ impl Outbound {
             tracing::debug!(channel.kind = %self.kind, channel.account = %command.account.id, "a command for an account that does not run here");
             return Verdict::Again(Duration::from_secs(job.deliveries.clamp(1, 30)));
         };
+        if job.deliveries > DELIVERIES_MAX {
+            return Verdict::Dead(format!("was handed out {DELIVERIES_MAX} times and never came to an end"));
+        }
         let durable = target.channel.ledger() == LedgerMode::Durable;
         let mut ledger = if durable {
             match self.ledger.open(&command.command_id).await {

@@ -89,6 +89,7 @@ impl Outputs {
             left: BTreeMap::new(),
             queued: 0,
             taken: done,
+            depth: metrics::gauge!(Metric::OutputsQueued.name(), "shard" => shard.to_string()),
             report,
         };
         let task = tokio::spawn(writer.run(receiver));
@@ -156,6 +157,8 @@ struct Writer {
     queued: usize,
     /// The newest record that was handed over.
     taken: u64,
+    /// Shows `queued`.
+    depth: metrics::Gauge,
     report: watch::Sender<u64>,
 }
 
@@ -232,7 +235,7 @@ impl Writer {
             moved
         });
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        metrics::gauge!(Metric::OutputsQueued.name(), "shard" => self.shard.to_string()).set(self.queued as f64);
+        self.depth.set(self.queued as f64);
     }
 
     fn store(&self, lane: String, item: Item) -> BoxFuture<'static, Finished> {

@@ -34,7 +34,8 @@ use crate::ledger::{Entry, Ledger, Outcome, PartLedger, millis};
 use crate::limit::TokenBucket;
 use crate::telemetry::Metric;
 
-/// A command that was handed out so often takes its process down each time: retries alone stay far below.
+/// A command of a channel without a ledger that was handed out so often takes its process down each time.
+/// With a ledger, the send that was interrupted is found in it and ends as unknown.
 const DELIVERIES_MAX: u64 = 1000;
 /// Most commands held at once.
 const CONCURRENCY_MAX: usize = 256;
@@ -172,9 +173,6 @@ impl Outbound {
             tracing::debug!(channel.kind = %self.kind, channel.account = %command.account.id, "a command for an account that does not run here");
             return Verdict::Again(Duration::from_secs(job.deliveries.clamp(1, 30)));
         };
-        if job.deliveries > DELIVERIES_MAX {
-            return Verdict::Dead(format!("was handed out {DELIVERIES_MAX} times and never came to an end"));
-        }
         let durable = target.channel.ledger() == LedgerMode::Durable;
         let mut ledger = if durable {
             match self.ledger.open(&command.command_id).await {
@@ -184,6 +182,8 @@ impl Outbound {
                     return Verdict::Again(BACKOFF.wait(0));
                 }
             }
+        } else if job.deliveries > DELIVERIES_MAX {
+            return Verdict::Dead(format!("was handed out {DELIVERIES_MAX} times and never came to an end"));
         } else {
             PartLedger::volatile()
         };

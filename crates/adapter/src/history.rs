@@ -69,7 +69,7 @@ impl History {
         Self { bus, subject }
     }
 
-    /// The messages of a thread after `after`, at most the newest `limit` of them.
+    /// The next messages of a thread after `after`, at most `limit` of them, or the newest where `after` is 0.
     ///
     /// # Errors
     /// When no router answers for some seconds, or it refuses.

@@ -505,8 +505,10 @@ impl Socket {
         }
         let utterances: Vec<_> =
             history.records.iter().filter_map(|record| render::record(record, |agent| hub.name(agent))).collect();
-        // A full page holds the newest: what is older than its first message is out of reach.
-        if history.records.len() >= LIMIT_MAX as usize
+        // A page that knew nothing is given the newest: what is older than the first of them is out of
+        // reach. One that had something is given what follows, and asks again until it is through.
+        if self.cursor.last() == 0
+            && history.records.len() >= LIMIT_MAX as usize
             && let Some(first) = utterances.iter().map(|utterance| utterance.seq).min()
         {
             let (skipped, frames) = self.cursor.skip_before(first);

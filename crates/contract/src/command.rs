@@ -213,7 +213,7 @@ pub enum ChannelQuery {
         /// Only after this `thread_seq`.
         #[serde(default)]
         after: u64,
-        /// At most so many, the newest; 200 at most.
+        /// At most so many, 200 at most: the next ones after `after`, or, where that is 0, the newest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },

@@ -32,6 +32,17 @@ impl Fit for History {
     }
 }
 
+/// A transcript that goes on from somewhere: what does not fit is asked for next.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Continued(pub(crate) ThreadHistory);
+
+impl Fit for Continued {
+    fn shorten(&mut self, excess: usize, encoding: Encoding) -> bool {
+        leave_out_end(&mut self.0.records, excess, encoding)
+    }
+}
+
 impl Fit for ThreadHistory {
     fn shorten(&mut self, excess: usize, encoding: Encoding) -> bool {
         leave_out_oldest(&mut self.records, excess, encoding)

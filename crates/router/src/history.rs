@@ -63,7 +63,8 @@ impl Past {
         Ok(History { customer, records, more })
     }
 
-    /// The messages of a thread after a number, oldest first.
+    /// The messages of a thread after a number, oldest first: the next ones, so that whoever has fallen
+    /// behind by more than one answer asks again; without a number the newest.
     pub(crate) async fn thread(
         self,
         tenant: &TenantId,
@@ -78,8 +79,10 @@ impl Past {
             .filter(|record| is_of_thread(record, key))
             .skip_while(|record| thread_seq(record).is_none_or(|seq| seq <= after))
             .collect();
-        if facts.len() > limit {
-            facts.drain(..facts.len() - limit);
+        if after > 0 {
+            facts.truncate(limit);
+        } else {
+            facts.drain(..facts.len().saturating_sub(limit));
         }
         Ok(facts)
     }

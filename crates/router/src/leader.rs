@@ -23,7 +23,7 @@ use crate::Options;
 use crate::commands::{Asked, ReplyTo, Request, answer_now, conversation_view};
 use crate::error::{Error, ErrorKind};
 use crate::feeds::Feeds;
-use crate::fit::{Fit, fits};
+use crate::fit::{Continued, Fit, fits};
 use crate::history::{Past, owned};
 use crate::journal::Journal;
 use crate::metric::Metric;
@@ -669,10 +669,17 @@ impl Leader {
         }
         if let Some(records) = self.transcripts.after(tenant_id, &key, after) {
             answer.records = owned(records);
-            self.send(to.done(answer)).await;
+            let message = if after > 0 { to.done(Continued(answer)) } else { to.done(answer) };
+            self.send(message).await;
             return Ok(());
         }
         let (customer, tenant_id, past) = (thread.customer, tenant_id.clone(), self.past());
+        if after > 0 {
+            return self.spawn_answer(to.clone(), async move {
+                answer.records = past.thread(&tenant_id, customer, &key, after, limit).await?;
+                Ok(Continued(answer))
+            });
+        }
         self.spawn_answer(to.clone(), async move {
             answer.records = past.thread(&tenant_id, customer, &key, after, limit).await?;
             Ok(answer)

@@ -128,6 +128,21 @@ pub(crate) fn nothing_lost_or_doubled(
     (stored, said)
 }
 
+/// Waits until nothing is decided any more: agents' tools that fell behind answer old messages after new
+/// ones.
+pub(crate) async fn quiet(daemon: &Daemon) {
+    let mut before = 0;
+    for _ in 0..60 {
+        let (seq, _) = live_digest(daemon).await;
+        if seq == before {
+            return;
+        }
+        before = seq;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
+    panic!("the journal still grows, two minutes after the customers stopped");
+}
+
 /// The digest of the live state, and the record after which it is that.
 pub(crate) async fn live_digest(daemon: &Daemon) -> (u64, String) {
     let status = daemon.cli(&["status", "--json", "--digest"]).await.json();

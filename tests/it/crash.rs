@@ -125,6 +125,7 @@ fn millis(mut times: Vec<Duration>) -> String {
 }
 
 async fn audit_all(daemon: &Daemon, clients: &[ChatClient], tools: &[AgentTool]) {
+    audit::quiet(daemon).await;
     let (live_seq, live) = audit::live_digest(daemon).await;
     let journal = daemon.journal(audit::SHARD).await;
     let journal: Vec<_> = journal.into_iter().filter(|record| record.seq <= live_seq).collect();
@@ -203,6 +204,7 @@ async fn crash_between_checkpoints_loses_and_doubles_nothing() {
         daemon.start().await;
     }
     let (clients, tools) = load.settle().await;
+    audit::quiet(&daemon).await;
     let (seq, live) = audit::live_digest(&daemon).await;
     let events = daemon.events("main").await;
     audit::transcript_is_ordered(&events);

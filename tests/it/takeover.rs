@@ -85,6 +85,7 @@ async fn takeover_from_a_killed_or_frozen_router_doubles_nothing() {
     }
 
     let (clients, tools) = load.settle().await;
+    audit::quiet(&daemon).await;
     let (seq, live) = audit::live_digest(&daemon).await;
     let journal = daemon.journal(audit::SHARD).await;
     let journal: Vec<_> = journal.into_iter().filter(|record| record.seq <= seq).collect();

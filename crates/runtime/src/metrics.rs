@@ -11,6 +11,9 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 /// Bounds of every histogram of milliseconds (names that end in `_ms`).
 const MILLISECONDS: [f64; 16] =
     [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0];
+/// Bounds of every histogram of seconds (names that end in `_seconds`): from a fast append to a stall.
+const SECONDS: [f64; 16] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// Bounds of every other histogram: counts and sizes.
 const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1_024.0, 16_384.0, 1_048_576.0];
 /// How often what the macros noted is folded into the histograms.
@@ -82,6 +85,8 @@ fn recorder() -> PrometheusRecorder {
     let builder = builder.set_buckets(&COUNTS);
     let builder =
         builder.and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_ms".to_owned()), &MILLISECONDS));
+    let builder =
+        builder.and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS));
     // The only error is an empty list of bounds.
     builder.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder()
 }
@@ -171,10 +176,13 @@ mod tests {
         let recorder = recorder();
         metrics::with_local_recorder(&recorder, || {
             metrics::histogram!("append_ms").record(3.0);
+            metrics::histogram!("append_seconds").record(0.003);
             metrics::counter!("throughline_records_total").increment(2);
         });
         let text = Metrics(Arc::new(recorder.handle())).render();
         assert!(text.contains("append_ms_bucket{le=\"4\"} 1"), "{text}");
+        assert!(text.contains("append_seconds_bucket{le=\"0.0025\"} 0"), "{text}");
+        assert!(text.contains("append_seconds_bucket{le=\"0.005\"} 1"), "{text}");
         assert!(text.contains("throughline_records_total 2"), "{text}");
         assert!(text.contains("process_cpu_seconds_total "), "{text}");
     }

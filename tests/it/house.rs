@@ -303,7 +303,7 @@ fn mentions(line: &str, home: &str) -> bool {
     line.match_indices(home).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + home.len()..].chars().next();
-        // In "https://example.org/work/" and "a/home/b" it is not the beginning of a path.
+        // In "https://example.org/srv/" and "a/home/b" it is not the beginning of a path.
         !before.is_some_and(|c| c.is_alphanumeric() || "/._-~})>*".contains(c))
             && after.is_some_and(char::is_alphanumeric)
     })

@@ -148,15 +148,17 @@ fn builder() -> throughline_tests::daemon::Builder {
     Daemon::builder().policy(&policy()).set("log.filter", "\"warn\"")
 }
 
+/// The whole journal is kept, so that all of it can be read back.
+fn keeping_all() -> throughline_tests::daemon::Builder {
+    builder()
+        .set("router.checkpoint_every_records", 1_000_000_000_u64)
+        .set("router.checkpoint_every_ms", 86_400_000_u64)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_of_the_daemon_loses_and_doubles_nothing() {
     let mut dice = Dice::new();
-    // The whole journal is kept, so that all of it can be read back.
-    let mut daemon = builder()
-        .set("router.checkpoint_every_records", 1_000_000_000_u64)
-        .set("router.checkpoint_every_ms", 86_400_000_u64)
-        .start()
-        .await;
+    let mut daemon = keeping_all().start().await;
     let load = Load::start(&daemon, CUSTOMERS).await;
     let mut back = Vec::new();
     for _ in 0..times(60) {
@@ -175,11 +177,7 @@ async fn crash_of_the_daemon_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_of_the_bus_server_loses_and_doubles_nothing() {
     let mut dice = Dice::new();
-    let mut daemon = builder()
-        .set("router.checkpoint_every_records", 1_000_000_000_u64)
-        .set("router.checkpoint_every_ms", 86_400_000_u64)
-        .start()
-        .await;
+    let mut daemon = keeping_all().start().await;
     let load = Load::start(&daemon, CUSTOMERS).await;
     for _ in 0..times(60) / 3 {
         tokio::time::sleep(dice.pause(300, 1500)).await;

@@ -32,7 +32,18 @@ struct World {
     /// When each message was handed in, by its dedup key, and what became of it.
     pending: Arc<Mutex<HashMap<String, Instant>>>,
     arrived: Arc<tokio::sync::Semaphore>,
-    latencies: Arc<Mutex<Vec<Duration>>>,
+    latencies: Arc<Mutex<Vec<Latency>>>,
+    /// Handed in → stored in `IN`.
+    stored: Mutex<Vec<Duration>>,
+}
+
+/// One message's way.
+#[derive(Clone, Copy)]
+struct Latency {
+    /// Handed in → in the agent's feed.
+    whole: Duration,
+    /// Handed in → decided by the router, to the millisecond.
+    decided: Duration,
 }
 
 fn envelope(tenant: &TenantId, customer: usize, key: String) -> Envelope {
@@ -74,6 +85,7 @@ impl World {
             pending: Arc::default(),
             arrived: Arc::new(tokio::sync::Semaphore::new(0)),
             latencies: Arc::default(),
+            stored: Mutex::default(),
         };
         world.sign_in().await;
         world.listen().await;
@@ -117,7 +129,8 @@ impl World {
                 let Event::MessageReceived { envelope, .. } = &*item.record.event else { continue };
                 let sent = pending.lock().expect("lock").remove(envelope.dedup_key.as_str());
                 if let Some(sent) = sent {
-                    latencies.lock().expect("lock").push(sent.elapsed());
+                    let decided = Duration::from_millis(item.record.at.0.saturating_sub(envelope.received_at.0));
+                    latencies.lock().expect("lock").push(Latency { whole: sent.elapsed(), decided });
                     arrived.add_permits(1);
                 }
             }
@@ -127,7 +140,9 @@ impl World {
     async fn accept(&self, customer: usize, key: String) {
         let envelope = envelope(&self.tenant, customer, key.clone());
         self.pending.lock().expect("lock").insert(key, Instant::now());
+        let began = Instant::now();
         self.inbound.accept(&envelope).await.expect("accepted");
+        self.stored.lock().expect("lock").push(began.elapsed());
     }
 
     /// Every customer has a conversation, and it is with an agent.
@@ -160,9 +175,10 @@ impl World {
         f64::from(wanted) / began.elapsed().as_secs_f64()
     }
 
-    /// At a steady rate. Returns the latencies, sorted.
-    async fn steady(&self, rate: f64, seconds: u64, round: &str) -> Vec<Duration> {
+    /// At a steady rate.
+    async fn steady(&self, rate: f64, seconds: u64, round: &str) -> Vec<Latency> {
         self.latencies.lock().expect("lock").clear();
+        self.stored.lock().expect("lock").clear();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of messages")]
         let count = (rate * seconds as f64) as usize;
         let began = tokio::time::Instant::now();
@@ -178,9 +194,7 @@ impl World {
         let wanted = u32::try_from(count).expect("a count");
         let all = tokio::time::timeout(Duration::from_secs(60), self.arrived.acquire_many(wanted)).await;
         all.expect("every message arrives in time").expect("open").forget();
-        let mut latencies = std::mem::take(&mut *self.latencies.lock().expect("lock"));
-        latencies.sort_unstable();
-        latencies
+        std::mem::take(&mut *self.latencies.lock().expect("lock"))
     }
 
     async fn bare_stream(&self) {
@@ -292,7 +306,16 @@ pub async fn run(sync_interval: &str, quick: bool) {
     // What both can do: the bare loop syncs every message, the path many at once.
     let rate = path.min(bare) / 2.0;
     let seconds = if quick { 5 } else { 10 };
-    let ours = world.steady(rate, seconds, "half").await;
+    let latencies = world.steady(rate, seconds, "half").await;
+    let sorted = |of: fn(&Latency) -> Duration| {
+        let mut spans: Vec<Duration> = latencies.iter().map(of).collect();
+        spans.sort_unstable();
+        spans
+    };
+    let (ours, decided) = (sorted(|it| it.whole), sorted(|it| it.decided));
+    let mut stored = std::mem::take(&mut *world.stored.lock().expect("lock"));
+    stored.sort_unstable();
+    let after = sorted(|it| it.whole.saturating_sub(it.decided));
     let theirs = world.bare_steady(rate, seconds).await;
     println!(
         "sync_interval {sync_interval}: at half load ({rate:.0} msg/s): path p50 {:.2} ms p99 {:.2} ms; bare publish p50 {:.2} ms p99 {:.2} ms; ratio of p99 {:.2} (target under 5)",
@@ -301,6 +324,15 @@ pub async fn run(sync_interval: &str, quick: bool) {
         milliseconds(percentile(&theirs, 0.5)),
         milliseconds(percentile(&theirs, 0.99)),
         percentile(&ours, 0.99).as_secs_f64() / percentile(&theirs, 0.99).as_secs_f64(),
+    );
+    println!(
+        "sync_interval {sync_interval}: of which until stored p50 {:.2} ms p99 {:.2} ms, until decided p50 {:.0} ms p99 {:.0} ms, from there to the feed p50 {:.0} ms p99 {:.0} ms",
+        milliseconds(percentile(&stored, 0.5)),
+        milliseconds(percentile(&stored, 0.99)),
+        milliseconds(percentile(&decided, 0.5)),
+        milliseconds(percentile(&decided, 0.99)),
+        milliseconds(percentile(&after, 0.5)),
+        milliseconds(percentile(&after, 0.99)),
     );
     drop(world.adapter);
 }

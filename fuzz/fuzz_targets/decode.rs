@@ -7,6 +7,7 @@ use contract::answer::{AdminAnswer, CustomerView, History};
 use contract::codec::Encoding;
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Done, Reply};
 use contract::envelope::{Envelope, decode_record, encode_record, record_msg_id};
+use contract::event::{decode_events, join_events};
 use contract::feed::{ConversationView, FeedItem, Heartbeat, Sync};
 use contract::journal::{Checkpoint, Epoch, Record};
 use contract::outbound::{ChannelHealth, DeadLetter, Live, OutCommand, ThreadHistory};
@@ -77,6 +78,18 @@ fuzz_target!(|payload: &[u8]| {
                 let record = encode_record(&envelopes, encoding).expect("a record can be written");
                 let again = decode_record(&record, None).expect("a record can be read");
                 assert!(again.into_iter().map(Result::unwrap).eq(envelopes));
+            }
+        }
+        if let Ok(decoded) = decode_events(payload, Some(encoding.content_type())) {
+            let records: Vec<_> = decoded.into_iter().filter_map(Result::ok).collect();
+            if !records.is_empty() {
+                let encoded: Vec<_> = records.iter().map(|record| encoding.encode(record).expect("encoded")).collect();
+                // The other form of the same may be larger, and over the limit.
+                let message = join_events(&encoded, encoding).expect("at most as many as were read");
+                if message.len() <= payload.len() {
+                    let again = decode_events(&message, None).expect("a message can be read");
+                    assert!(again.into_iter().map(Result::unwrap).eq(records));
+                }
             }
         }
     }

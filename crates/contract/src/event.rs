@@ -14,6 +14,10 @@ use crate::policy::{Level, Policy};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
+mod stored;
+
+pub use stored::{decode_events, join_events};
+
 open_enum! {
     /// Whether an agent takes conversations.
     Presence {

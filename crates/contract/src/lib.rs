@@ -19,6 +19,7 @@ pub mod journal;
 pub mod limits;
 pub mod outbound;
 pub mod policy;
+mod several;
 pub mod shard;
 pub mod subject;
 pub mod time;

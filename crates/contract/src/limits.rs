@@ -8,6 +8,10 @@ pub const RECORD_BYTES_MAX: usize = 512 * 1024;
 pub const RECORD_ENVELOPES_MAX: usize = 32;
 /// Largest journal record that a router writes, encoded (the server's limit is 1 MiB).
 pub const JOURNAL_BYTES_MAX: usize = 900 * 1024;
+/// Most facts in one message of `EVENTS`.
+pub const EVENTS_RECORDS_MAX: usize = 64;
+/// Largest message of `EVENTS` with several facts, encoded. A single larger one goes alone.
+pub const EVENTS_BYTES_MAX: usize = 256 * 1024;
 /// Longest name of a tenant, agent, queue, skill, account or channel kind.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest key, id or address taken from a provider.

@@ -1,12 +1,9 @@
 //! What one `IN` record holds: an envelope, or an array of them.
 
-use std::marker::PhantomData;
-
-use serde::de::IgnoredAny;
-
 use super::Envelope;
-use crate::codec::{CodecError, Encoding, next_msgpack};
+use crate::codec::{CodecError, Encoding};
 use crate::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ENVELOPES_MAX};
+use crate::several::{self, Several};
 
 /// An envelope of a record that cannot be taken; the others of the record can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,56 +27,10 @@ pub fn decode_record<'a>(
     if payload.len() > RECORD_BYTES_MAX {
         return Err(CodecError(format!("{} bytes, but at most {RECORD_BYTES_MAX} are allowed", payload.len())));
     }
-    let (count, mut rest) = match encoding {
-        Encoding::Json => match payload.trim_ascii_start() {
-            [b'[', rest @ ..] => (None, rest),
-            _ => return Ok(vec![decode_one(payload, encoding)]),
-        },
-        Encoding::MsgPack => match array_header(payload) {
-            Some((count, rest)) => (Some(count), rest),
-            None => return Ok(vec![decode_one(payload, encoding)]),
-        },
-    };
-    let mut elements = Vec::new();
-    match count {
-        Some(count) => {
-            check_count(count)?;
-            for _ in 0..count {
-                let start = rest;
-                next_msgpack(&mut rest, PhantomData::<IgnoredAny>)?;
-                elements.push(start.get(..start.len() - rest.len()).unwrap_or_default());
-            }
-        }
-        None => rest = split_json(rest, &mut elements)?,
-    }
-    if !rest.is_empty() {
-        return Err(CodecError(format!("{} bytes follow the last envelope", rest.len())));
-    }
-    check_count(elements.len())?;
-    Ok(elements.into_iter().map(|bytes| decode_one(bytes, encoding)).collect())
-}
-
-/// Finds the elements of a JSON array whose bracket has been read; returns what follows the array.
-fn split_json<'a>(mut rest: &'a [u8], elements: &mut Vec<&'a [u8]>) -> Result<&'a [u8], CodecError> {
-    loop {
-        rest = rest.trim_ascii_start();
-        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
-        match values.next() {
-            Some(Ok(_)) => {}
-            Some(Err(e)) => return Err(CodecError::reading(e)),
-            None => return Err(CodecError("the array does not end".to_owned())),
-        }
-        let (element, after) = rest.split_at_checked(values.byte_offset()).unwrap_or_default();
-        elements.push(element);
-        if elements.len() > RECORD_ENVELOPES_MAX {
-            return Err(CodecError(format!("more than {RECORD_ENVELOPES_MAX} envelopes")));
-        }
-        match after.trim_ascii_start() {
-            [b',', after @ ..] => rest = after,
-            [b']', after @ ..] => return Ok(after.trim_ascii_start()),
-            _ => return Err(CodecError("the array does not end".to_owned())),
-        }
-    }
+    Ok(match several::split(payload, encoding, RECORD_ENVELOPES_MAX)? {
+        Several::One => vec![decode_one(payload, encoding)],
+        Several::Array(elements) => elements.into_iter().map(|bytes| decode_one(bytes, encoding)).collect(),
+    })
 }
 
 /// Writes a record: one envelope as it is, several as an array.
@@ -87,32 +38,9 @@ fn split_json<'a>(mut rest: &'a [u8], elements: &mut Vec<&'a [u8]>) -> Result<&'
 /// # Errors
 /// When there is none, there are too many, or one or all of them are too large.
 pub fn encode_record(envelopes: &[Envelope], encoding: Encoding) -> Result<Vec<u8>, CodecError> {
-    check_count(envelopes.len())?;
-    let mut largest = 0;
-    let payload = if let [envelope] = envelopes {
-        let payload = encoding.encode(envelope)?;
-        largest = payload.len();
-        payload
-    } else {
-        let mut payload = match (encoding, u8::try_from(envelopes.len())) {
-            (Encoding::MsgPack, Ok(count @ ..=15)) => vec![0x90 | count],
-            (Encoding::MsgPack, Ok(count)) => vec![0xdc, 0, count],
-            (Encoding::MsgPack, Err(_)) => return Err(CodecError("more envelopes than a byte can count".to_owned())),
-            (Encoding::Json, _) => vec![b'['],
-        };
-        for (n, envelope) in envelopes.iter().enumerate() {
-            if encoding == Encoding::Json && n > 0 {
-                payload.push(b',');
-            }
-            let bytes = encoding.encode(envelope)?;
-            largest = largest.max(bytes.len());
-            payload.extend_from_slice(&bytes);
-        }
-        if encoding == Encoding::Json {
-            payload.push(b']');
-        }
-        payload
-    };
+    let encoded = envelopes.iter().map(|envelope| encoding.encode(envelope)).collect::<Result<Vec<_>, _>>()?;
+    let payload = several::join(&encoded, encoding, RECORD_ENVELOPES_MAX)?;
+    let largest = encoded.iter().map(Vec::len).max().unwrap_or_default();
     if largest > MESSAGE_BYTES_MAX || payload.len() > RECORD_BYTES_MAX {
         let problem = format!("an envelope of {largest} bytes in a record of {}: too large", payload.len());
         return Err(CodecError(problem));
@@ -139,36 +67,12 @@ pub fn record_msg_id(envelopes: &[Envelope]) -> String {
 fn decode_one(bytes: &[u8], encoding: Encoding) -> Result<Envelope, Rejected<'_>> {
     let rejected = |reason: String| Rejected { reason, bytes };
     // An array here would be an envelope without field names.
-    let positional = match encoding {
-        Encoding::MsgPack => array_header(bytes).is_some(),
-        Encoding::Json => bytes.first() == Some(&b'['),
-    };
-    if positional {
+    if several::is_array(bytes, encoding) {
         return Err(rejected("an array stands where an envelope should".to_owned()));
     }
     let envelope: Envelope = encoding.decode(bytes, MESSAGE_BYTES_MAX).map_err(|e| rejected(e.0))?;
     envelope.validate().map_err(|e| rejected(e.to_string()))?;
     Ok(envelope)
-}
-
-fn check_count(count: usize) -> Result<(), CodecError> {
-    if (1..=RECORD_ENVELOPES_MAX).contains(&count) {
-        Ok(())
-    } else {
-        Err(CodecError(format!("{count} envelopes, but 1 to {RECORD_ENVELOPES_MAX} are allowed")))
-    }
-}
-
-/// The length of the MessagePack array that `bytes` begin with, and its elements.
-fn array_header(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    match bytes {
-        [head @ 0x90..=0x9f, rest @ ..] => Some((usize::from(head & 0x0f), rest)),
-        [0xdc, a, b, rest @ ..] => Some((usize::from(u16::from_be_bytes([*a, *b])), rest)),
-        [0xdd, a, b, c, d, rest @ ..] => {
-            Some((usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX), rest))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use throughline_contract::answer;
 use throughline_contract::codec::Encoding;
 use throughline_contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Done, Reply};
 use throughline_contract::envelope::{decode_record, encode_record};
+use throughline_contract::event::{decode_events, join_events};
 use throughline_contract::feed::{ConversationView, FeedItem, Heartbeat, Sync};
 use throughline_contract::journal::{Checkpoint, Epoch, Record};
 use throughline_contract::limits::JOURNAL_BYTES_MAX;
@@ -16,7 +17,7 @@ use throughline_contract::{Envelope, EventRecord};
 macro_rules! kinds {
     (types { $($kind:literal => $type:ty,)* } requests { $($request:literal => $command:ty,)* }) => {
         /// Every kind.
-        pub(crate) const KINDS: &[&str] = &[$($kind,)* "in-record", $($request,)*];
+        pub(crate) const KINDS: &[&str] = &[$($kind,)* "in-record", "events", $($request,)*];
 
         /// Reads a message of a kind and writes it again; `verb` is for requests.
         pub(crate) fn recode(kind: &str, verb: &str, from: Encoding, payload: &[u8], to: Encoding) -> Result<Vec<u8>, String> {
@@ -26,6 +27,12 @@ macro_rules! kinds {
                     let decoded = decode_record(payload, Some(from.content_type())).map_err(|e| e.0)?;
                     let envelopes = decoded.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.reason)?;
                     encode_record(&envelopes, to).map_err(|e| e.0)
+                }
+                "events" => {
+                    let decoded = decode_events(payload, Some(from.content_type())).map_err(|e| e.0)?;
+                    let records = decoded.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.0)?;
+                    let encoded = records.iter().map(|record| to.encode(record)).collect::<Result<Vec<_>, _>>();
+                    join_events(&encoded.map_err(|e| e.0)?, to).map_err(|e| e.0)
                 }
                 $($request => {
                     let request = <$command>::decode(verb, from, payload).map_err(|e| e.to_string())?;
@@ -50,6 +57,7 @@ macro_rules! kinds {
             match kind {
                 $($kind => generator.into_root_schema_for::<$type>(),)*
                 "in-record" => generator.into_root_schema_for::<Envelope>(),
+                "events" => generator.into_root_schema_for::<EventRecord>(),
                 $($request => generator.into_root_schema_for::<$command>(),)*
                 other => panic!("no such kind: {other}"),
             }

@@ -131,7 +131,7 @@ mod generate {
     use schemars::generate::SchemaSettings;
     use serde_json::{Value, json};
     use throughline_contract::command::{AdminCommand, AgentCommand, ID_BYTES_MAX};
-    use throughline_contract::limits::RECORD_ENVELOPES_MAX;
+    use throughline_contract::limits::{EVENTS_RECORDS_MAX, RECORD_ENVELOPES_MAX};
 
     use super::read;
     use crate::kinds::{KINDS, schema, verbs};
@@ -143,7 +143,9 @@ mod generate {
             let generator = SchemaSettings::draft2020_12().into_generator();
             let mut generated = schema(kind, generator).to_value();
             if *kind == "in-record" {
-                generated = in_record(generated);
+                generated = one_or_several("Envelope", RECORD_ENVELOPES_MAX, generated);
+            } else if *kind == "events" {
+                generated = one_or_several("EventRecord", EVENTS_RECORDS_MAX, generated);
             } else if verbs(kind) != [""] {
                 generated = requests(kind, generated);
             }
@@ -157,18 +159,18 @@ mod generate {
         }
     }
 
-    /// One envelope, or an array of them.
-    fn in_record(mut envelope: Value) -> Value {
-        let (version, mut definitions) = (envelope["$schema"].take(), envelope["$defs"].take());
+    /// One of something, or an array of them.
+    fn one_or_several(name: &str, most: usize, mut one: Value) -> Value {
+        let (version, mut definitions) = (one["$schema"].take(), one["$defs"].take());
         for key in ["$schema", "$defs", "title"] {
-            envelope.as_object_mut().unwrap().remove(key);
+            one.as_object_mut().unwrap().remove(key);
         }
-        definitions["Envelope"] = envelope;
-        let one = json!({"$ref": "#/$defs/Envelope"});
+        definitions[name] = one;
+        let one = json!({"$ref": format!("#/$defs/{name}")});
         json!({
             "$schema": version,
             "$defs": definitions,
-            "anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": RECORD_ENVELOPES_MAX}],
+            "anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": most}],
         })
     }
 

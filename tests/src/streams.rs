@@ -1,5 +1,6 @@
 //! The streams, read back.
 
+use contract::event::decode_events;
 use contract::journal::Record;
 use contract::outbound::DeadLetter;
 use contract::{Encoding, EventRecord, TenantId, subject};
@@ -42,7 +43,12 @@ impl Daemon {
         let bus = self.connect(bus::permissions::ADMIN).await;
         let filter = format!("{}.event.{}.>", subject::PREFIX, contract::token::encode(name));
         let found = bus.collect(bus::topology::EVENTS, &filter, None).await.expect("the events");
-        found.iter().map(decode).collect()
+        let facts = found.iter().flat_map(|stored| {
+            let facts = decode_events(&stored.payload, stored.headers.get(contract::codec::CONTENT_TYPE));
+            let facts = facts.unwrap_or_else(|error| panic!("{} number {}: {error}", stored.subject, stored.seq));
+            facts.into_iter().map(|fact| fact.expect("a fact"))
+        });
+        facts.collect()
     }
 
     /// Every record that is left of a shard's journal, in order.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::error::Error;
+use crate::progress::Watch;
 use crate::recover::SNAPSHOTS;
 
 /// Snapshots that are kept.
@@ -39,15 +40,13 @@ pub(crate) async fn store(
     seq: u64,
     cursor: u64,
     at: Timestamp,
-    written: [watch::Receiver<u64>; 2],
+    (mut outputs, mut readside): (Watch, watch::Receiver<u64>),
 ) -> Result<Checkpoint, Error> {
     let object = name(shard, seq);
     let sha256 = digest(&snapshot);
     bus.objects(SNAPSHOTS).await?.put(&object, Bytes::from(snapshot)).await?;
-    for mut watermark in written {
-        if watermark.wait_for(|done| *done >= seq).await.is_err() {
-            return Err(Error::new(crate::ErrorKind::Stopping, "the writers stopped"));
-        }
+    if !outputs.reached(seq).await || readside.wait_for(|done| *done >= seq).await.is_err() {
+        return Err(Error::new(crate::ErrorKind::Stopping, "the writers stopped"));
     }
     Ok(Checkpoint { v: VERSION, object: object.into(), sha256, seq, cursor, at })
 }

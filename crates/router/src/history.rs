@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Stored};
+use bus::Bus;
 use contract::answer::History;
+use contract::codec::CONTENT_TYPE;
 use contract::command::{Refusal, RefusalKind};
-use contract::{ConversationId, CustomerId, Encoding, EventRecord, TenantId, subject};
+use contract::event::decode_events;
+use contract::{ConversationId, CustomerId, EventRecord, TenantId, subject};
 use engine::ThreadKey;
-use tokio::sync::watch;
 
-use crate::outputs::POSITION;
+use crate::facts::POSITION;
+use crate::progress::Watch;
 use crate::transcript::{is_of_thread, thread_seq};
 
 /// How long an answer waits for the journal's facts to be in the stream.
@@ -24,7 +26,7 @@ const FACTS_MAX: usize = 2000;
 pub(crate) struct Past {
     pub(crate) bus: Bus,
     /// Up to which record the facts are in `EVENTS`.
-    pub(crate) done: watch::Receiver<u64>,
+    pub(crate) stored: Watch,
     /// The record that the answer must reflect.
     pub(crate) seq: u64,
 }
@@ -33,19 +35,28 @@ fn unavailable(why: impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Unavailable, format!("the history cannot be read now: {why}"))
 }
 
-fn read(stored: &Stored) -> Option<EventRecord> {
-    Encoding::MsgPack.decode(&stored.payload, contract::limits::JOURNAL_BYTES_MAX).ok()
-}
-
 impl Past {
-    async fn collect(mut self, filter: &str, limit: Option<usize>) -> Result<Vec<EventRecord>, Refusal> {
-        let seq = self.seq;
-        let reached = async { self.done.wait_for(|done| *done >= seq).await.is_ok() };
-        if !tokio::time::timeout(BARRIER_MAX, reached).await.unwrap_or(false) {
+    /// The newest facts, at least as many as wanted when there are so many, in the order of the stream.
+    async fn collect(mut self, filter: &str, wanted: usize) -> Result<Vec<EventRecord>, Refusal> {
+        let reached = tokio::time::timeout(BARRIER_MAX, self.stored.reached(self.seq)).await;
+        if !reached.unwrap_or(false) {
             return Err(unavailable("the stream is behind"));
         }
-        let stored = self.bus.collect("EVENTS", filter, limit).await.map_err(unavailable)?;
-        Ok(stored.iter().filter(|stored| stored.headers.get(POSITION).is_some()).filter_map(read).collect())
+        // A message holds one fact or more, so as many messages as facts are wanted are enough.
+        let messages = self.bus.collect("EVENTS", filter, Some(wanted)).await.map_err(unavailable)?;
+        let mut newest_first = Vec::new();
+        for message in messages.into_iter().rev() {
+            if newest_first.len() >= wanted {
+                break;
+            }
+            if message.headers.get(POSITION).is_none() {
+                continue;
+            }
+            let facts = decode_events(&message.payload, message.headers.get(CONTENT_TYPE)).unwrap_or_default();
+            newest_first.extend(facts.into_iter().rev().filter_map(Result::ok));
+        }
+        newest_first.reverse();
+        Ok(newest_first)
     }
 
     /// The newest messages of a customer, over all channels, oldest first. Notes are on another subject
@@ -57,7 +68,7 @@ impl Past {
         limit: usize,
     ) -> Result<History, Refusal> {
         // One more than wanted says whether there are more.
-        let mut records = self.collect(&subject::event_messages(tenant, customer), Some(limit + 1)).await?;
+        let mut records = self.collect(&subject::event_messages(tenant, customer), limit + 1).await?;
         let more = records.len() > limit;
         records.drain(..records.len().saturating_sub(limit));
         Ok(History { customer, records, more })
@@ -73,7 +84,7 @@ impl Past {
         after: u64,
         limit: usize,
     ) -> Result<Vec<EventRecord>, Refusal> {
-        let facts = self.collect(&subject::event_messages(tenant, customer), Some(FACTS_MAX)).await?;
+        let facts = self.collect(&subject::event_messages(tenant, customer), FACTS_MAX).await?;
         let mut facts: Vec<EventRecord> = facts
             .into_iter()
             .filter(|record| is_of_thread(record, key))
@@ -89,7 +100,7 @@ impl Past {
 
     /// Everything that is known of a customer, oldest first.
     pub(crate) async fn customer(self, tenant: &TenantId, customer: CustomerId) -> Result<Vec<EventRecord>, Refusal> {
-        let mut facts = self.collect(&subject::event_customer(tenant, customer), Some(FACTS_MAX)).await?;
+        let mut facts = self.collect(&subject::event_customer(tenant, customer), FACTS_MAX).await?;
         // One subject is in order, several are not.
         facts.sort_by_key(|record| record.position);
         Ok(facts)

@@ -22,12 +22,13 @@ use tracing::{debug, error, info, warn};
 use crate::Options;
 use crate::commands::{Asked, ReplyTo, Request, answer_now, conversation_view};
 use crate::error::{Error, ErrorKind};
+use crate::facts::Fact;
 use crate::feeds::Feeds;
 use crate::fit::{Continued, Fit, fits};
 use crate::history::{Past, owned};
 use crate::journal::Journal;
 use crate::metric::Metric;
-use crate::outputs::{Batch, Dead, Output, Outputs};
+use crate::outputs::{Batch, Dead, Job, Outputs};
 use crate::pack::{Frame, pack};
 use crate::readside::{Dirty, ReadSide};
 use crate::recover::{Recovered, unsharded};
@@ -75,7 +76,7 @@ pub(crate) struct Leader {
 #[derive(Default)]
 struct Decided {
     entries: Vec<Entry>,
-    facts: VecDeque<Fact>,
+    facts: VecDeque<DecidedFact>,
     replies: Vec<PendingReply>,
     /// Questions: answered from what the journal holds, so after it holds this.
     questions: Vec<(TenantId, ReplyTo, Asked)>,
@@ -83,7 +84,8 @@ struct Decided {
     cursor: u64,
 }
 
-struct Fact {
+/// A fact before it is in the journal.
+struct DecidedFact {
     tenant: TenantId,
     at: Timestamp,
     emitted: Emitted,
@@ -407,7 +409,7 @@ impl Leader {
             self.shard.cursor = one.record.cursor;
             let count: usize = one.record.entries.iter().map(|entry| entry.events.len()).sum();
             metrics::counter!(Metric::Events.name()).increment(count as u64);
-            let of_record: Vec<Fact> = facts.drain(..count.min(facts.len())).collect();
+            let of_record: Vec<DecidedFact> = facts.drain(..count.min(facts.len())).collect();
             self.publish(seq, of_record, &mut positions).await;
         }
         self.reply(replies, &positions).await;
@@ -415,9 +417,9 @@ impl Leader {
     }
 
     /// What follows from a record: feeds and signals at once, streams behind.
-    async fn publish(&mut self, seq: u64, facts: Vec<Fact>, positions: &mut Vec<Position>) {
-        let mut outputs = Vec::with_capacity(facts.len());
-        for (index, fact) in facts.into_iter().enumerate() {
+    async fn publish(&mut self, seq: u64, decided: Vec<DecidedFact>, positions: &mut Vec<Position>) {
+        let (mut facts, mut jobs) = (Vec::with_capacity(decided.len()), Vec::new());
+        for (index, fact) in decided.into_iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let position = Position { shard: self.shard_no, seq, index };
             positions.push(position);
@@ -433,7 +435,7 @@ impl Leader {
             let command =
                 engine.and_then(|engine| engine.out_command(&fact.tenant, fact.at, &record.event, &fact.emitted.reach));
             if let (Event::InputRejected { in_seq, index, subject, reason }, payload) = (&*record.event, fact.dead) {
-                outputs.push(Output::Dead(Box::new(Dead {
+                jobs.push(Job::Dead(Box::new(Dead {
                     tenant: fact.tenant.clone(),
                     position,
                     in_seq: *in_seq,
@@ -444,10 +446,10 @@ impl Leader {
                     payload,
                 })));
             }
-            outputs.extend(command.map(|command| Output::Command(Box::new(command), position)));
-            outputs.push(Output::Event(record, encoded));
+            jobs.extend(command.map(|command| Job::Command(Box::new(command), position)));
+            facts.push(Fact::new(&record, encoded));
         }
-        self.outputs.push(Batch { seq, outputs }).await;
+        self.outputs.push(Batch { seq, facts, jobs }).await;
     }
 
     /// Tells channels, lossily, who is with a conversation.
@@ -543,7 +545,7 @@ impl Leader {
     }
 
     fn past(&self) -> Past {
-        Past { bus: self.bus.clone(), done: self.outputs.watch(), seq: self.seq }
+        Past { bus: self.bus.clone(), stored: self.outputs.watch(), seq: self.seq }
     }
 
     fn tenant(&self, tenant_id: &TenantId) -> Result<&Tenant, Refusal> {
@@ -795,7 +797,6 @@ impl Leader {
         };
         self.records_since_checkpoint = 0;
         self.checkpointed = Instant::now();
-        let written = [self.outputs.watch(), self.readside.watch()];
         let store = crate::checkpoint::store(
             self.bus.clone(),
             self.shard_no,
@@ -803,7 +804,7 @@ impl Leader {
             self.seq,
             self.shard.cursor,
             now(),
-            written,
+            (self.outputs.watch(), self.readside.watch()),
         );
         self.checkpointing = Some(tokio::spawn(store));
     }
@@ -884,7 +885,7 @@ impl Decided {
         }
         self.entries.push(step.entry(tenant));
         let at = step.at;
-        self.facts.extend(step.emitted.into_iter().map(|emitted| Fact {
+        self.facts.extend(step.emitted.into_iter().map(|emitted| DecidedFact {
             tenant: tenant.clone(),
             at,
             emitted,

@@ -1,49 +1,40 @@
 //! What follows from the journal into streams: `EVENTS`, `OUT` and `DEAD`. Behind the journal,
 //! pipelined, each exactly once.
 //!
-//! Outputs of one lane (the facts of one subject, the commands of one thread) are stored one after the
-//! other; lanes run side by side. A fact carries the sequence that its subject must have before it, so
-//! neither a retry nor an owner that was deposed and does not know it can store it twice or out of
-//! order. Commands carry their command id, and channels keep a ledger.
+//! Facts go to `EVENTS` by a writer of their own, see [`facts`](crate::facts). Commands to channels and
+//! dead letters go at once. Those of one lane (the commands of one thread) are stored one after the other;
+//! lanes run side by side. Commands carry their command id, and channels keep a ledger.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, ErrorKind as BusKind, Expect, Publish};
+use bus::{Bus, Publish};
 use bytes::Bytes;
 use contract::journal::Position;
 use contract::limits::JOURNAL_BYTES_MAX;
 use contract::outbound::{DeadLetter, DeadPayload, OutCommand};
-use contract::{Encoding, EventRecord, TenantId, Timestamp, subject};
+use contract::{Encoding, TenantId, Timestamp, subject};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::metric::Metric;
+use crate::facts::{Fact, Facts};
+use crate::progress::{Progress, Watch};
 
 /// How much is kept of an input that is too large for a dead letter.
 const DEAD_HEAD_BYTES: usize = 64 * 1024;
-/// Header with the position of the fact.
-pub(crate) const POSITION: &str = "Tl-Position";
-/// Header with the type of the fact.
-pub(crate) const TYPE: &str = "Tl-Type";
-/// Header with the conversation that the fact concerns.
-pub(crate) const CONVERSATION: &str = "Tl-Conversation";
-
-/// Outputs that wait or are on their way; beyond it the journal waits.
-const QUEUED_MAX: usize = 8192;
-/// Publishes on their way at once.
+/// Publishes of commands and dead letters on their way at once.
 const IN_FLIGHT_MAX: usize = 1024;
-/// Subjects whose newest sequence is remembered; forgetting one costs a round trip.
-const SUBJECTS_MAX: usize = 200_000;
+/// Records whose facts or jobs wait for their writer. Each has at least one, so what bounds them is the
+/// [progress](crate::progress).
+const RECORDS_MAX: usize = 65_536;
 
-/// One thing to store.
-pub(crate) enum Output {
-    /// A fact, for `EVENTS`, and the same in MessagePack.
-    Event(Arc<EventRecord>, Bytes),
+/// One thing to store at once.
+pub(crate) enum Job {
     /// A message to send, for `OUT`.
     Command(Box<OutCommand>, Position),
     /// An input that could not be processed, for `DEAD`.
@@ -66,111 +57,95 @@ pub(crate) struct Dead {
 /// The outputs of one journal record.
 pub(crate) struct Batch {
     pub(crate) seq: u64,
-    pub(crate) outputs: Vec<Output>,
+    /// For `EVENTS`.
+    pub(crate) facts: Vec<Fact>,
+    /// For `OUT` and `DEAD`.
+    pub(crate) jobs: Vec<Job>,
 }
 
 /// Where outputs go in.
 pub(crate) struct Outputs {
-    sender: mpsc::Sender<Batch>,
-    done: watch::Receiver<u64>,
-    task: tokio::task::JoinHandle<()>,
+    progress: Arc<Progress>,
+    facts: mpsc::Sender<Vec<Fact>>,
+    jobs: mpsc::Sender<(u64, Vec<Job>)>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Outputs {
     /// Starts writing. Everything up to `done` is written already.
     pub(crate) fn start(bus: Bus, shard: u16, done: u64) -> Self {
-        let (sender, receiver) = mpsc::channel(256);
-        let (report, watcher) = watch::channel(done);
-        let writer = Writer {
-            bus,
-            shard,
-            lanes: HashMap::new(),
-            newest: HashMap::new(),
-            left: BTreeMap::new(),
-            queued: 0,
-            taken: done,
-            depth: metrics::gauge!(Metric::OutputsQueued.name(), "shard" => shard.to_string()),
-            report,
-        };
-        let task = tokio::spawn(writer.run(receiver));
-        Self { sender, done: watcher, task }
+        let (facts, of_facts) = mpsc::channel(RECORDS_MAX);
+        let (jobs, of_jobs) = mpsc::channel(RECORDS_MAX);
+        let progress = Arc::new(Progress::new(shard, done));
+        let writer = Facts::new(bus.clone(), shard, Arc::clone(&progress));
+        let jobber = Jobs { bus, shard, lanes: HashMap::new(), progress: Arc::clone(&progress) };
+        let tasks = [tokio::spawn(writer.run(of_facts)), tokio::spawn(jobber.run(of_jobs))];
+        Self { progress, facts, jobs, tasks }
     }
 
     /// Hands over the outputs of a record; waits while too many are queued. Records come in order.
     pub(crate) async fn push(&self, batch: Batch) {
-        // The writer ends only when we do.
-        let _ = self.sender.send(batch).await;
+        let Batch { seq, facts, jobs } = batch;
+        let bytes = facts.iter().map(Fact::bytes).sum();
+        self.progress.take(seq, facts.len() + jobs.len(), bytes).await;
+        // The writers end only when we do.
+        if !jobs.is_empty() {
+            let _ = self.jobs.send((seq, jobs)).await;
+        }
+        if !facts.is_empty() {
+            let _ = self.facts.send(facts).await;
+        }
     }
 
     /// The record up to which everything is stored.
     pub(crate) fn done(&self) -> u64 {
-        *self.done.borrow()
+        self.progress.done()
     }
 
     /// For those who wait until a record's outputs are stored.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.done.clone()
+    pub(crate) fn watch(&self) -> Watch {
+        self.progress.watch()
     }
 
     /// Stops taking; returns when everything is stored or the time is over.
     pub(crate) async fn drain(self, limit: Duration) -> u64 {
-        drop(self.sender);
-        let mut task = self.task;
-        if tokio::time::timeout(limit, &mut task).await.is_err() {
-            task.abort();
+        let Self { progress, facts, jobs, mut tasks } = self;
+        drop((facts, jobs));
+        progress.hurry();
+        let ended = futures_util::future::join_all(&mut tasks);
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            tasks.iter().for_each(JoinHandle::abort);
         }
-        *self.done.borrow()
+        progress.done()
     }
 
     /// Stops at once: a newer owner writes them.
     pub(crate) fn abandon(self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// An output of a lane, and the record that it belongs to.
-struct Item {
-    record: u64,
-    output: Output,
-}
+/// A publish that ended: the lane, and the record.
+type Finished = (String, u64);
 
-/// A publish that ended: the lane, the record, and how far the lane's subject is now.
-type Finished = (String, u64, Option<Newest>);
-
-/// How far a subject of `EVENTS` is: the sequence of its newest fact, and that fact's position when it
-/// is of this shard's journal.
-#[derive(Debug, Clone, Copy, Default)]
-struct Newest {
-    seq: u64,
-    position: Option<Position>,
-}
-
-struct Writer {
+/// Writes commands and dead letters.
+struct Jobs {
     bus: Bus,
     shard: u16,
-    /// What waits in each lane behind the item that is on its way.
-    lanes: HashMap<String, VecDeque<Item>>,
-    /// How far subjects of `EVENTS` are.
-    newest: HashMap<String, Newest>,
-    /// How many outputs of each record are not stored yet.
-    left: BTreeMap<u64, usize>,
-    queued: usize,
-    /// The newest record that was handed over.
-    taken: u64,
-    /// Shows `queued`.
-    depth: metrics::Gauge,
-    report: watch::Sender<u64>,
+    /// What waits in each lane behind the job that is on its way.
+    lanes: HashMap<String, VecDeque<(u64, Job)>>,
+    progress: Arc<Progress>,
 }
 
-impl Writer {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Batch>) {
+impl Jobs {
+    async fn run(mut self, mut receiver: mpsc::Receiver<(u64, Vec<Job>)>) {
         let mut flying: FuturesUnordered<BoxFuture<'static, Finished>> = FuturesUnordered::new();
         let mut open = true;
         while open || !flying.is_empty() {
-            let room = self.queued < QUEUED_MAX && flying.len() < IN_FLIGHT_MAX;
+            let room = flying.len() < IN_FLIGHT_MAX;
             tokio::select! {
                 batch = receiver.recv(), if open && room => match batch {
-                    Some(batch) => flying.extend(self.take(batch)),
+                    Some((record, jobs)) => flying.extend(self.take(record, jobs)),
                     None => open = false,
                 },
                 Some(finished) = flying.next() => flying.extend(self.finish(finished)),
@@ -178,47 +153,27 @@ impl Writer {
         }
     }
 
-    /// Puts the outputs of a record into their lanes; returns what can start at once.
-    fn take(&mut self, batch: Batch) -> Vec<BoxFuture<'static, Finished>> {
-        self.taken = batch.seq;
-        self.queued += batch.outputs.len();
-        if !batch.outputs.is_empty() {
-            self.left.insert(batch.seq, batch.outputs.len());
-        }
+    /// Puts the jobs of a record into their lanes; returns what can start at once.
+    fn take(&mut self, record: u64, jobs: Vec<Job>) -> Vec<BoxFuture<'static, Finished>> {
         let mut starting = Vec::new();
-        for output in batch.outputs {
-            let lane = output.lane();
-            let item = Item { record: batch.seq, output };
+        for job in jobs {
+            let lane = job.lane();
             match self.lanes.get_mut(&lane) {
-                Some(waiting) => waiting.push_back(item),
+                Some(waiting) => waiting.push_back((record, job)),
                 None => {
                     self.lanes.insert(lane.clone(), VecDeque::new());
-                    starting.push(self.store(lane, item));
+                    starting.push(self.store(lane, record, job));
                 }
             }
         }
-        self.announce();
         starting
     }
 
-    /// One output is stored: the next of its lane may go.
-    fn finish(&mut self, (lane, record, newest): Finished) -> Option<BoxFuture<'static, Finished>> {
-        self.queued -= 1;
-        if let Some(newest) = newest {
-            if self.newest.len() >= SUBJECTS_MAX {
-                self.newest.clear();
-            }
-            self.newest.insert(lane.clone(), newest);
-        }
-        if let Some(left) = self.left.get_mut(&record) {
-            *left -= 1;
-            if *left == 0 {
-                self.left.remove(&record);
-            }
-        }
-        self.announce();
+    /// One job is done: the next of its lane may go.
+    fn finish(&mut self, (lane, record): Finished) -> Option<BoxFuture<'static, Finished>> {
+        self.progress.stored(std::iter::once((record, 0)));
         match self.lanes.get_mut(&lane).and_then(VecDeque::pop_front) {
-            Some(item) => Some(self.store(lane, item)),
+            Some((record, job)) => Some(self.store(lane, record, job)),
             None => {
                 self.lanes.remove(&lane);
                 None
@@ -226,44 +181,23 @@ impl Writer {
         }
     }
 
-    /// Says up to which record everything is stored.
-    fn announce(&self) {
-        let done = self.left.first_key_value().map_or(self.taken, |(oldest, _)| oldest - 1);
-        self.report.send_if_modified(|reported| {
-            let moved = *reported < done;
-            *reported = done.max(*reported);
-            moved
-        });
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        self.depth.set(self.queued as f64);
-    }
-
-    fn store(&self, lane: String, item: Item) -> BoxFuture<'static, Finished> {
+    fn store(&self, lane: String, record: u64, job: Job) -> BoxFuture<'static, Finished> {
         let bus = self.bus.clone();
         let shard = self.shard;
-        let newest = self.newest.get(&lane).copied().unwrap_or_default();
         Box::pin(async move {
-            let stored = match item.output {
-                Output::Event(record, encoded) => Some(store_event(&bus, &lane, &record, encoded, newest).await),
-                Output::Command(command, position) => {
-                    store_command(&bus, &command, position).await;
-                    None
-                }
-                Output::Dead(dead) => {
-                    store_dead(&bus, shard, *dead).await;
-                    None
-                }
-            };
-            (lane, item.record, stored)
+            match job {
+                Job::Command(command, position) => store_command(&bus, &command, position).await,
+                Job::Dead(dead) => store_dead(&bus, shard, *dead).await,
+            }
+            (lane, record)
         })
     }
 }
 
-impl Output {
+impl Job {
     /// What it must not overtake.
     fn lane(&self) -> String {
         match self {
-            Self::Event(record, _) => subject::event(&record.tenant, record.event.noun(), record.customer),
             Self::Command(command, _) => {
                 let subject = subject::out(&command.tenant, &command.account.kind, &command.account.id);
                 format!("{subject} {}", command.thread.key)
@@ -274,71 +208,21 @@ impl Output {
 }
 
 /// Waits a little longer each time.
-struct Pause(Duration);
+pub(crate) struct Pause(Duration);
 
 impl Pause {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Duration::from_millis(20))
     }
 
     /// It has been tried so often that somebody should know.
-    const fn is_long(&self) -> bool {
+    pub(crate) const fn is_long(&self) -> bool {
         self.0.as_millis() >= 500
     }
 
-    async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Duration::from_secs(1));
-    }
-}
-
-/// Stores a fact, exactly once and after those before it on its subject; returns how far that is then.
-async fn store_event(bus: &Bus, subject: &str, record: &EventRecord, payload: Bytes, mut newest: Newest) -> Newest {
-    // Somebody who led after us has written on: what we still have is there, or is theirs to write.
-    let written = |newest: &Newest| newest.position.is_some_and(|position| position >= record.position);
-    if written(&newest) {
-        return newest;
-    }
-    let mut headers = vec![(POSITION, record.position.to_string()), (TYPE, record.event.name().to_owned())];
-    if let Some(conversation) = record.conversation {
-        headers.push((CONVERSATION, conversation.to_string()));
-    }
-    let mut pause = Pause::new();
-    loop {
-        let publish = Publish {
-            subject: subject.to_owned(),
-            payload: payload.clone(),
-            content_type: Some(Encoding::MsgPack.content_type()),
-            headers: headers.clone(),
-            expect: Some(Expect { subject: subject.to_owned(), seq: newest.seq }),
-            ..Publish::default()
-        };
-        match bus.publish(publish).await {
-            Ok(ack) => return Newest { seq: ack.seq, position: Some(record.position) },
-            Err(error) if matches!(error.kind, BusKind::Fenced(_)) => {}
-            Err(error) => {
-                if pause.is_long() {
-                    warn!(subject, %error, "a fact is not acknowledged; looking for it");
-                }
-                pause.wait().await;
-            }
-        }
-        // The subject itself says how far it is.
-        match bus.last("EVENTS", subject).await {
-            Ok(None) => newest = Newest::default(),
-            Ok(Some(stored)) => {
-                let position = stored.headers.get(POSITION).and_then(|text| text.parse::<Position>().ok());
-                let position = position.filter(|position| position.shard == record.position.shard);
-                newest = Newest { seq: stored.seq, position };
-                if written(&newest) {
-                    return newest;
-                }
-            }
-            Err(error) => {
-                warn!(subject, %error, "the facts of a subject cannot be read; waiting");
-                pause.wait().await;
-            }
-        }
     }
 }
 

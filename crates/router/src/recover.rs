@@ -10,9 +10,10 @@ use contract::{Timestamp, subject as subjects};
 use tracing::{debug, info, warn};
 
 use crate::error::{Error, ErrorKind};
+use crate::facts::Fact;
 use crate::feeds::Feeds;
 use crate::journal::{Journal, read_record, stream};
-use crate::outputs::{Batch, Output, Outputs};
+use crate::outputs::{Batch, Dead, Job, Outputs};
 use crate::readside::{Dirty, ReadSide};
 use crate::shard::{Replayed, Shard};
 use crate::transcript::Transcripts;
@@ -133,13 +134,15 @@ async fn replay_tail(
         let record = read_record(&stored.payload)?;
         debug!(shard = shard_no, seq = stored.seq, "replaying");
         last.clear();
-        let mut outputs = Vec::new();
+        let (mut facts, mut jobs) = (Vec::new(), Vec::new());
         for (index, replayed) in shard.replay(&record).into_iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let position = Position { shard: shard_no, seq: stored.seq, index };
             let fact = replayed.emitted.record(&replayed.tenant, replayed.at, position);
             if stored.seq > behind.outputs {
-                outputs.extend(outputs_of(shard, &replayed, fact.clone(), position));
+                jobs.extend(jobs_of(shard, &replayed, &fact, position));
+                let encoded = contract::Encoding::MsgPack.encode(&fact).unwrap_or_default();
+                facts.push(Fact::new(&fact, encoded.into()));
             }
             if stored.seq > behind.kv {
                 recovered.dirty.note(&replayed.tenant, &replayed.emitted);
@@ -152,20 +155,20 @@ async fn replay_tail(
             last.push(LastFact { record: (*shared).clone(), feeds: replayed.emitted.reach.feeds });
         }
         if stored.seq > behind.outputs {
-            recovered.outputs.push(Batch { seq: stored.seq, outputs }).await;
+            recovered.outputs.push(Batch { seq: stored.seq, facts, jobs }).await;
         }
     }
 }
 
-/// The outputs of a replayed fact.
-fn outputs_of(shard: &Shard, replayed: &Replayed, record: contract::EventRecord, position: Position) -> Vec<Output> {
+/// The commands and dead letters of a replayed fact.
+fn jobs_of(shard: &Shard, replayed: &Replayed, record: &contract::EventRecord, position: Position) -> Vec<Job> {
     let engine = shard.tenants.get(&replayed.tenant).map(|tenant| &tenant.engine);
-    let event = Arc::clone(&record.event);
+    let event = &record.event;
     let command =
-        engine.and_then(|engine| engine.out_command(&replayed.tenant, replayed.at, &event, &replayed.emitted.reach));
-    let mut outputs = Vec::with_capacity(2);
-    if let contract::Event::InputRejected { in_seq, index, subject, reason } = &*event {
-        outputs.push(Output::Dead(Box::new(crate::outputs::Dead {
+        engine.and_then(|engine| engine.out_command(&replayed.tenant, replayed.at, event, &replayed.emitted.reach));
+    let mut jobs = Vec::new();
+    if let contract::Event::InputRejected { in_seq, index, subject, reason } = &**event {
+        jobs.push(Job::Dead(Box::new(Dead {
             tenant: replayed.tenant.clone(),
             position,
             in_seq: *in_seq,
@@ -176,10 +179,8 @@ fn outputs_of(shard: &Shard, replayed: &Replayed, record: contract::EventRecord,
             payload: None,
         })));
     }
-    outputs.extend(command.map(|command| Output::Command(Box::new(command), position)));
-    let encoded = contract::Encoding::MsgPack.encode(&record).unwrap_or_default();
-    outputs.push(Output::Event(Arc::new(record), encoded.into()));
-    outputs
+    jobs.extend(command.map(|command| Job::Command(Box::new(command), position)));
+    jobs
 }
 
 /// The subject that a rejected input goes back to: the shard is found anew.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bus::embedded::{self, Server};
 use bus::{Bus, Options as BusOptions, Publish, Topology, permissions};
 use contract::command::{AdminCommand, AgentCommand, Done, Reply};
-use contract::event::Presence;
+use contract::event::{Presence, decode_events, join_events};
 use contract::journal::{Behind, Position};
 use contract::outbound::OutCommand;
 use contract::{Encoding, Envelope, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
@@ -18,8 +18,9 @@ use engine::{Answer, CommandInput};
 
 use crate::election::Router;
 use crate::error::ErrorKind;
+use crate::facts::Fact;
 use crate::journal::{Journal, read_record, stream};
-use crate::outputs::{Batch, Output, Outputs};
+use crate::outputs::{Batch, Outputs};
 use crate::pack::{Frame, Packed, pack};
 use crate::recover::take_over;
 use crate::shard::Shard;
@@ -126,7 +127,8 @@ fn record(entries: Vec<contract::journal::Entry>, epoch: u64, id: &str) -> Packe
 
 async fn facts(bus: &Bus) -> Vec<EventRecord> {
     let stored = bus.collect("EVENTS", "tl.v1.event.>", None).await.unwrap();
-    stored.iter().map(|stored| Encoding::MsgPack.decode(&stored.payload, 1 << 20).unwrap()).collect()
+    let facts = stored.iter().flat_map(|stored| decode_events(&stored.payload, None).unwrap());
+    facts.map(Result::unwrap).collect()
 }
 
 /// Every fact of the journal is in `EVENTS` once, and in order on its subject.
@@ -151,6 +153,50 @@ async fn facts_are_exact(bus: &Bus) {
     let found: Vec<_> = found.into_iter().map(|fact| (fact.position, fact.event)).collect();
     assert_eq!(found.len(), expected.len());
     assert_eq!(found, expected);
+}
+
+async fn positions(bus: &Bus) -> Vec<String> {
+    facts(bus).await.iter().map(|fact| fact.position.to_string()).collect()
+}
+
+/// A fact of a customer.
+fn rename(position: Position, customer: u64, display: &str) -> EventRecord {
+    let customer = contract::CustomerId(customer);
+    EventRecord {
+        position,
+        tenant: main(),
+        at: Timestamp(1),
+        customer: Some(customer),
+        conversation: None,
+        event: Arc::new(Event::CustomerRenamed { customer, display: display.into() }),
+    }
+}
+
+/// A record with facts of one customer.
+fn renamed(seq: u64, indices: std::ops::Range<u32>, customer: u64) -> Batch {
+    let facts = indices.map(|index| {
+        let record = rename(Position { shard: SHARD, seq, index }, customer, "Ann");
+        let encoded = Encoding::MsgPack.encode(&record).unwrap();
+        Fact::new(&record, encoded.into())
+    });
+    Batch { seq, facts: facts.collect(), jobs: Vec::new() }
+}
+
+/// A message of `EVENTS` with facts of customer 1, as an owner stores it that knows the subject.
+async fn store_renamed(bus: &Bus, before: u64, positions: &[(u64, u32)]) {
+    let records = positions.iter().map(|(seq, index)| Position { shard: SHARD, seq: *seq, index: *index });
+    let records: Vec<EventRecord> = records.map(|position| rename(position, 1, "Ann")).collect();
+    let encoded: Vec<_> = records.iter().map(|record| Encoding::MsgPack.encode(record).unwrap()).collect();
+    let subject = subject::event(&main(), "customer", Some(contract::CustomerId(1)));
+    let publish = Publish {
+        subject: subject.clone(),
+        payload: join_events(&encoded, Encoding::MsgPack).unwrap().into(),
+        content_type: Some(Encoding::MsgPack.content_type()),
+        headers: vec![("Tl-Position", records.last().unwrap().position.to_string())],
+        expect: Some(bus::Expect { subject, seq: before }),
+        ..Publish::default()
+    };
+    bus.publish(publish).await.unwrap();
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -245,32 +291,121 @@ async fn what_an_owner_left_undone_after_its_append_is_done_by_the_next_once() {
 async fn facts_that_a_deposed_owner_still_sends_are_not_doubled() {
     let world = World::start().await;
     let bus = world.bus().await;
-    let fact = |seq, index| {
-        Arc::new(EventRecord {
-            position: Position { shard: SHARD, seq, index },
-            tenant: main(),
-            at: Timestamp(1),
-            customer: Some(contract::CustomerId(1)),
-            conversation: None,
-            event: Arc::new(Event::CustomerRenamed { customer: contract::CustomerId(1), display: "Ann".into() }),
-        })
-    };
-    let output = |seq, index| {
-        let record = fact(seq, index);
-        let encoded = Encoding::MsgPack.encode(&*record).unwrap();
-        Output::Event(record, encoded.into())
-    };
     let new = Outputs::start(bus.clone(), SHARD, 0);
     for seq in [2, 3] {
-        new.push(Batch { seq, outputs: vec![output(seq, 0), output(seq, 1)] }).await;
+        new.push(renamed(seq, 0..2, 1)).await;
     }
     assert_eq!(new.drain(Duration::from_secs(5)).await, 3);
     // The old one wakes, long after any dedup window, and sends what it had left.
     let old = Outputs::start(bus.clone(), SHARD, 0);
-    old.push(Batch { seq: 2, outputs: vec![output(2, 0), output(2, 1)] }).await;
+    old.push(renamed(2, 0..2, 1)).await;
     assert_eq!(old.drain(Duration::from_secs(5)).await, 2);
-    let positions: Vec<String> = facts(&bus).await.iter().map(|fact| fact.position.to_string()).collect();
-    assert_eq!(positions, ["0.2.0", "0.2.1", "0.3.0", "0.3.1"]);
+    assert_eq!(positions(&bus).await, ["0.2.0", "0.2.1", "0.3.0", "0.3.1"]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_of_one_subject_share_messages_under_load_and_stay_in_order() {
+    const RECORDS: u64 = 500;
+    const CUSTOMERS: u64 = 10;
+    let world = World::start().await;
+    let bus = world.bus().await;
+    let outputs = Outputs::start(bus.clone(), SHARD, 0);
+    for seq in 1..=RECORDS {
+        outputs.push(renamed(seq, 0..3, seq % CUSTOMERS)).await;
+    }
+    assert!(outputs.watch().reached(RECORDS).await);
+    assert_eq!(outputs.done(), RECORDS);
+
+    let stored = bus.collect("EVENTS", "tl.v1.event.>", None).await.unwrap();
+    let mut found = facts(&bus).await;
+    assert!(stored.len() * 4 < found.len(), "{} messages for {} facts", stored.len(), found.len());
+    let mut newest = std::collections::BTreeMap::new();
+    for fact in &found {
+        assert!(newest.insert(fact.customer, fact.position) < Some(fact.position), "in order on its subject");
+    }
+    found.sort_by_key(|fact| fact.position);
+    let expected = (1..=RECORDS).flat_map(|seq| (0..3).map(move |index| Position { shard: SHARD, seq, index }));
+    assert!(found.iter().map(|fact| fact.position).eq(expected), "each once");
+
+    // What the headers say is what is in the message.
+    for stored in &stored {
+        let facts: Vec<_> = decode_events(&stored.payload, None).unwrap().into_iter().map(Result::unwrap).collect();
+        assert!(facts.len() <= contract::limits::EVENTS_RECORDS_MAX);
+        let header = |name: &str| stored.headers.get(name).map(str::to_owned);
+        assert_eq!(header("Tl-Position"), facts.last().map(|fact| fact.position.to_string()));
+        assert_eq!(header("Tl-Count"), (facts.len() > 1).then(|| facts.len().to_string()));
+        assert_eq!(header("Tl-Type").as_deref(), Some("customer.renamed"));
+    }
+    outputs.abandon();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_fact_goes_alone_and_a_message_has_a_bound() {
+    let world = World::start().await;
+    let bus = world.bus().await;
+    let outputs = Outputs::start(bus.clone(), SHARD, 0);
+    let named = |seq, bytes: usize| {
+        let record = rename(Position { shard: SHARD, seq, index: 0 }, 1, &"x".repeat(bytes));
+        let encoded = Encoding::MsgPack.encode(&record).unwrap();
+        Batch { seq, facts: vec![Fact::new(&record, encoded.into())], jobs: Vec::new() }
+    };
+    for (seq, bytes) in [100_000, 100_000, 100_000, 600_000, 10, 10].into_iter().enumerate() {
+        outputs.push(named(seq as u64 + 1, bytes)).await;
+    }
+    assert_eq!(outputs.drain(Duration::from_secs(5)).await, 6);
+    let stored = bus.collect("EVENTS", "tl.v1.event.>", None).await.unwrap();
+    for stored in &stored {
+        let several = stored.headers.get("Tl-Count").is_some();
+        assert!(!several || stored.payload.len() <= contract::limits::EVENTS_BYTES_MAX);
+    }
+    let expected: Vec<String> = (1..=6).map(|seq| format!("0.{seq}.0")).collect();
+    assert_eq!(positions(&bus).await, expected);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_that_groups_otherwise_doubles_nothing() {
+    let world = World::start().await;
+    let bus = world.bus().await;
+    // What the first owner stored: one fact alone, then three together, the last of them of a record
+    // that it did not finish.
+    store_renamed(&bus, 0, &[(2, 0)]).await;
+    store_renamed(&bus, 1, &[(2, 1), (2, 2), (3, 0)]).await;
+    // The next one has all of it, and hands it over at once.
+    let next = Outputs::start(bus.clone(), SHARD, 1);
+    for seq in 2..=4 {
+        next.push(renamed(seq, 0..3, 1)).await;
+    }
+    assert_eq!(next.drain(Duration::from_secs(5)).await, 4);
+    let expected: Vec<String> = (2..=4).flat_map(|seq| (0..3).map(move |index| format!("0.{seq}.{index}"))).collect();
+    assert_eq!(positions(&bus).await, expected);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_group_of_a_deposed_owner_is_refused() {
+    let world = World::start().await;
+    let bus = world.bus().await;
+    let old = Outputs::start(bus.clone(), SHARD, 0);
+    old.push(renamed(1, 0..1, 1)).await;
+    assert!(old.watch().reached(1).await);
+    // It freezes here. The next owner writes what the old one had left, and goes on.
+    let next = Outputs::start(bus.clone(), SHARD, 1);
+    for seq in 2..=5 {
+        next.push(renamed(seq, 0..1, 1)).await;
+        assert!(next.watch().reached(seq).await);
+    }
+    // It wakes: what it believes of the subject is long over.
+    for seq in 2..=4 {
+        old.push(renamed(seq, 0..1, 1)).await;
+    }
+    assert_eq!(old.drain(Duration::from_secs(5)).await, 4, "nothing of it is missing");
+    assert_eq!(positions(&bus).await, ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"]);
+    next.push(renamed(6, 0..1, 1)).await;
+    assert_eq!(next.drain(Duration::from_secs(5)).await, 6);
+    assert_eq!(positions(&bus).await.len(), 6);
     world.end().await;
 }
 

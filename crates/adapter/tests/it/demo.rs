@@ -53,6 +53,8 @@ pub(crate) struct Provider {
     calls: watch::Sender<Vec<Call>>,
     /// Recognises a repeat.
     idempotent: bool,
+    /// Its channel keeps no ledger.
+    forgetful: bool,
     /// How often the receiving half ends with an error before it stays.
     breaks: Mutex<u32>,
     opened: watch::Sender<Vec<Context>>,
@@ -65,6 +67,10 @@ impl Provider {
 
     pub(crate) fn that_recognises_repeats() -> Arc<Self> {
         Arc::new(Self { idempotent: true, ..Self::default() })
+    }
+
+    pub(crate) fn of_a_channel_without_a_ledger() -> Arc<Self> {
+        Arc::new(Self { forgetful: true, ..Self::default() })
     }
 
     pub(crate) fn that_breaks_once() -> Arc<Self> {
@@ -132,7 +138,7 @@ impl Channel for Demo {
     }
 
     fn ledger(&self) -> LedgerMode {
-        LedgerMode::Durable
+        if self.provider.forgetful { LedgerMode::None } else { LedgerMode::Durable }
     }
 
     /// Each piece of content is a request of its own.

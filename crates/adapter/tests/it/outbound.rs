@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throughline_adapter::bus::topology;
+use throughline_adapter::bus::{permissions, topology};
 use throughline_adapter::contract::envelope::ReceiptStatus;
 use throughline_adapter::contract::outbound::{DeadLetter, OutCommand};
 use throughline_adapter::contract::{Encoding, Millis, codec};
@@ -11,7 +11,7 @@ use throughline_adapter::{SendFailure, now};
 use tokio::sync::Semaphore;
 
 use crate::demo::{Provider, Step};
-use crate::support::{ACCOUNT, PATIENT, World, command, soon};
+use crate::support::{ACCOUNT, PATIENT, QUICK, World, command, connect, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_ends_in_one_receipt() {
@@ -230,6 +230,39 @@ async fn what_cannot_be_read_goes_to_the_dead_letters_and_holds_nothing_up() {
     }
     world.command(&command("next", "t", 1)).await;
     assert_eq!(inbox.receipt().await.status, ReceiptStatus::Sent);
+    world.until_done().await;
+    assert_eq!(provider.requests(), ["next#0"]);
+    process.drain().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_its_process_down_each_time_goes_to_the_dead_letters_at_last() {
+    const DELIVERIES_MAX: u64 = 1000;
+    let world = World::start(QUICK).await;
+    world.command(&command("deadly", "t", 1)).await;
+    // Without a ledger nobody remembers that it was begun: the stream's count is all there is. Whoever has
+    // it here gives it back at once, since a thousand processes would take longer to die.
+    let doomed = connect(world.server.url(), &world.server, &permissions::adapter_user("demo")).await;
+    let mut jobs = doomed.work(topology::OUT, &topology::out_consumer("demo")).await.unwrap();
+    for delivery in 1..=DELIVERIES_MAX {
+        let job = soon(jobs.next()).await.unwrap();
+        assert_eq!(job.deliveries, delivery);
+        job.nak(Duration::ZERO).await.unwrap();
+    }
+    jobs.stop().await;
+
+    let mut dead = world.router.read(topology::DEAD, 1, None).await.unwrap();
+    let provider = Provider::of_a_channel_without_a_ledger();
+    let process = world.run(&provider).await;
+    let stored = soon(dead.next()).await.unwrap();
+    let encoding = Encoding::detect(stored.headers.get(codec::CONTENT_TYPE), &stored.payload).unwrap();
+    let letter: DeadLetter = encoding.decode(&stored.payload, 1 << 20).unwrap();
+    assert_eq!(letter.subject, "tl.v1.out.main.demo.web");
+    assert!(letter.reason.contains(&format!("{DELIVERIES_MAX} times")), "{}", letter.reason);
+    // It is not sent once more, and holds nothing up.
+    world.command(&command("next", "t", 1)).await;
+    assert_eq!(world.inbox().await.receipt().await.status, ReceiptStatus::Sent);
     world.until_done().await;
     assert_eq!(provider.requests(), ["next#0"]);
     process.drain().await;

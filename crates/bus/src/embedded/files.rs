@@ -104,11 +104,20 @@ pub(super) fn check_room(path: &Path) -> Result<(), Error> {
         nix::sys::statvfs::statvfs(path).map_err(|error| Error::config(format!("{}: {error}", path.display())))?;
     #[expect(clippy::useless_conversion, reason = "the numbers are narrower on some systems")]
     let room = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
-    if room < ROOM_BYTES_MIN {
-        let text = format!("the disk of {} has only {} MiB left; make room first", path.display(), room >> 20);
-        return Err(Error::new(ErrorKind::Full, text));
+    is_enough(room, path)
+}
+
+fn is_enough(room: u64, path: &Path) -> Result<(), Error> {
+    if room >= ROOM_BYTES_MIN {
+        return Ok(());
     }
-    Ok(())
+    let text = format!(
+        "the disk of {} has only {} MiB left, and {} are needed to start; make room, or set bus.data_dir to a folder on another disk",
+        path.display(),
+        room >> 20,
+        ROOM_BYTES_MIN >> 20
+    );
+    Err(Error::new(ErrorKind::Full, text))
 }
 
 /// The last lines of a file, for an error.
@@ -116,4 +125,31 @@ pub(super) fn tail(path: &Path, lines_max: usize) -> String {
     let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines.iter().skip(lines.len().saturating_sub(lines_max)).copied().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_refused_with_what_to_do() {
+        let folder = Path::new("/var/lib/throughline");
+        assert!(is_enough(ROOM_BYTES_MIN, folder).is_ok());
+        let error = is_enough(ROOM_BYTES_MIN - 1, folder).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Full);
+        let text = error.to_string();
+        for part in ["/var/lib/throughline", "only 63 MiB left", "64 are needed", "make room", "bus.data_dir"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn the_room_of_a_folder_is_read() {
+        // How much there is, is the machine's; what counts is that it can be asked for.
+        match check_room(&std::env::temp_dir()) {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind, ErrorKind::Full),
+        }
+        assert_eq!(check_room(Path::new("/nowhere/at/all")).unwrap_err().kind, ErrorKind::Config);
+    }
 }

@@ -15,17 +15,24 @@ pub(crate) enum Several<'a> {
     Array(Vec<&'a [u8]>),
 }
 
-/// Takes a payload apart. An array has 1 to `count_max` elements.
-pub(crate) fn split(payload: &[u8], encoding: Encoding, count_max: usize) -> Result<Several<'_>, CodecError> {
+/// How many an array may hold, and what of.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) most: usize,
+    pub(crate) what: &'static str,
+}
+
+/// Takes a payload apart.
+pub(crate) fn split(payload: &[u8], encoding: Encoding, bound: Bound) -> Result<Several<'_>, CodecError> {
     let mut elements = Vec::new();
     let rest = match encoding {
         Encoding::Json => match payload.trim_ascii_start() {
-            [b'[', rest @ ..] => split_json(rest, &mut elements, count_max)?,
+            [b'[', rest @ ..] => split_json(rest, &mut elements, bound)?,
             _ => return Ok(Several::One),
         },
         Encoding::MsgPack => {
             let Some((count, mut rest)) = array_header(payload) else { return Ok(Several::One) };
-            check_count(count, count_max)?;
+            bound.check(count)?;
             for _ in 0..count {
                 let start = rest;
                 next_msgpack(&mut rest, PhantomData::<IgnoredAny>)?;
@@ -35,15 +42,15 @@ pub(crate) fn split(payload: &[u8], encoding: Encoding, count_max: usize) -> Res
         }
     };
     if !rest.is_empty() {
-        return Err(CodecError(format!("{} bytes follow the array", rest.len())));
+        return Err(CodecError(format!("{} bytes follow the last of the {}", rest.len(), bound.what)));
     }
-    check_count(elements.len(), count_max)?;
+    bound.check(elements.len())?;
     Ok(Several::Array(elements))
 }
 
 /// Puts encoded values together: one stays as it is, several become an array.
-pub(crate) fn join<B: AsRef<[u8]>>(values: &[B], encoding: Encoding, count_max: usize) -> Result<Vec<u8>, CodecError> {
-    check_count(values.len(), count_max)?;
+pub(crate) fn join<B: AsRef<[u8]>>(values: &[B], encoding: Encoding, bound: Bound) -> Result<Vec<u8>, CodecError> {
+    bound.check(values.len())?;
     if let [value] = values {
         return Ok(value.as_ref().to_vec());
     }
@@ -83,7 +90,7 @@ pub(crate) fn is_array(bytes: &[u8], encoding: Encoding) -> bool {
 }
 
 /// Finds the elements of a JSON array whose bracket has been read; returns what follows the array.
-fn split_json<'a>(mut rest: &'a [u8], elements: &mut Vec<&'a [u8]>, count_max: usize) -> Result<&'a [u8], CodecError> {
+fn split_json<'a>(mut rest: &'a [u8], elements: &mut Vec<&'a [u8]>, bound: Bound) -> Result<&'a [u8], CodecError> {
     loop {
         rest = rest.trim_ascii_start();
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
@@ -94,8 +101,8 @@ fn split_json<'a>(mut rest: &'a [u8], elements: &mut Vec<&'a [u8]>, count_max: u
         }
         let (element, after) = rest.split_at_checked(values.byte_offset()).unwrap_or_default();
         elements.push(element);
-        if elements.len() > count_max {
-            return Err(CodecError(format!("an array of more than {count_max}")));
+        if elements.len() > bound.most {
+            return Err(CodecError(format!("more than {} {}", bound.most, bound.what)));
         }
         match after.trim_ascii_start() {
             [b',', after @ ..] => rest = after,
@@ -105,11 +112,13 @@ fn split_json<'a>(mut rest: &'a [u8], elements: &mut Vec<&'a [u8]>, count_max: u
     }
 }
 
-fn check_count(count: usize, count_max: usize) -> Result<(), CodecError> {
-    if (1..=count_max).contains(&count) {
-        Ok(())
-    } else {
-        Err(CodecError(format!("an array of {count}, but 1 to {count_max} are allowed")))
+impl Bound {
+    fn check(self, count: usize) -> Result<(), CodecError> {
+        if (1..=self.most).contains(&count) {
+            Ok(())
+        } else {
+            Err(CodecError(format!("{count} {}, but 1 to {} are allowed", self.what, self.most)))
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use super::Envelope;
 use crate::codec::{CodecError, Encoding};
 use crate::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ENVELOPES_MAX};
-use crate::several::{self, Several};
+use crate::several::{self, Bound, Several};
+
+const BOUND: Bound = Bound { most: RECORD_ENVELOPES_MAX, what: "envelopes" };
 
 /// An envelope of a record that cannot be taken; the others of the record can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub fn decode_record<'a>(
     if payload.len() > RECORD_BYTES_MAX {
         return Err(CodecError(format!("{} bytes, but at most {RECORD_BYTES_MAX} are allowed", payload.len())));
     }
-    Ok(match several::split(payload, encoding, RECORD_ENVELOPES_MAX)? {
+    Ok(match several::split(payload, encoding, BOUND)? {
         Several::One => vec![decode_one(payload, encoding)],
         Several::Array(elements) => elements.into_iter().map(|bytes| decode_one(bytes, encoding)).collect(),
     })
@@ -39,7 +41,7 @@ pub fn decode_record<'a>(
 /// When there is none, there are too many, or one or all of them are too large.
 pub fn encode_record(envelopes: &[Envelope], encoding: Encoding) -> Result<Vec<u8>, CodecError> {
     let encoded = envelopes.iter().map(|envelope| encoding.encode(envelope)).collect::<Result<Vec<_>, _>>()?;
-    let payload = several::join(&encoded, encoding, RECORD_ENVELOPES_MAX)?;
+    let payload = several::join(&encoded, encoding, BOUND)?;
     let largest = encoded.iter().map(Vec::len).max().unwrap_or_default();
     if largest > MESSAGE_BYTES_MAX || payload.len() > RECORD_BYTES_MAX {
         let problem = format!("an envelope of {largest} bytes in a record of {}: too large", payload.len());

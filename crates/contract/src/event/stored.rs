@@ -3,7 +3,9 @@
 use super::EventRecord;
 use crate::codec::{CodecError, Encoding};
 use crate::limits::{EVENTS_RECORDS_MAX, JOURNAL_BYTES_MAX};
-use crate::several::{self, Several};
+use crate::several::{self, Bound, Several};
+
+const BOUND: Bound = Bound { most: EVENTS_RECORDS_MAX, what: "facts" };
 
 /// Reads a message of `EVENTS`: each of its facts, in order. One that cannot be read, such as a type that
 /// is newer than this reader, does not take its neighbours along.
@@ -23,7 +25,7 @@ pub fn decode_events(
         true => Err(CodecError("an array stands where a fact should".to_owned())),
         false => encoding.decode(bytes, JOURNAL_BYTES_MAX),
     };
-    Ok(match several::split(payload, encoding, EVENTS_RECORDS_MAX)? {
+    Ok(match several::split(payload, encoding, BOUND)? {
         Several::One => vec![one(payload)],
         Several::Array(elements) => elements.into_iter().map(one).collect(),
     })
@@ -34,7 +36,7 @@ pub fn decode_events(
 /// # Errors
 /// When there is none, or more than [`EVENTS_RECORDS_MAX`].
 pub fn join_events<B: AsRef<[u8]>>(encoded: &[B], encoding: Encoding) -> Result<Vec<u8>, CodecError> {
-    several::join(encoded, encoding, EVENTS_RECORDS_MAX)
+    several::join(encoded, encoding, BOUND)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use contract::journal::Record;
 use contract::outbound::DeadLetter;
 use contract::{Encoding, EventRecord, TenantId, subject};
 
-use crate::Daemon;
+use crate::{Daemon, PATIENCE, until};
 
 const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -35,11 +35,22 @@ pub fn tenant(name: &str) -> TenantId {
 }
 
 impl Daemon {
-    /// Every fact of a tenant in `EVENTS`, in the order of the stream.
+    /// Every fact of a tenant in `EVENTS`, in the order of the stream: at least those that were decided
+    /// before.
     ///
     /// # Panics
     /// When the stream cannot be read.
     pub async fn events(&self, name: &str) -> Vec<EventRecord> {
+        // The stream is written behind the journal.
+        let shard = async || {
+            let output = self.cli(&["--json", "status"]).await;
+            (output.code == 0).then(|| output.json()["value"]["shard"].clone())
+        };
+        let decided = until(PATIENCE, "a status", async || shard().await?["seq"].as_u64()).await;
+        until(PATIENCE, "EVENTS to hold what is decided", async || {
+            (shard().await?["outputs_done"].as_u64()? >= decided).then_some(())
+        })
+        .await;
         let bus = self.connect(bus::permissions::ADMIN).await;
         let filter = format!("{}.event.{}.>", subject::PREFIX, contract::token::encode(name));
         let found = bus.collect(bus::topology::EVENTS, &filter, None).await.expect("the events");

@@ -145,6 +145,35 @@ async fn operator_one_signal_drains_a_second_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operator_can_look_while_the_policy_on_disk_is_broken() {
+    let daemon = Daemon::builder().account("demo-shop", "kind = \"demo\"\naccount = \"shop\"\nexternal = true\n");
+    let daemon = daemon.start().await;
+    let anna = AgentTool::automatic(&daemon, "anna", |text| Some(format!("re: {text}"))).await;
+    let mut page = ChatClient::open(&daemon, "gus", Visit::default()).await;
+    page.say("hello").await;
+    page.hears("agent", "re: hello").await;
+    let bus = daemon.connect("adapter-demo").await;
+    crate::deadletters::put(&bus, "tl.v1.in.main.demo.shop", b"{".to_vec(), Some(contract::Encoding::Json), "bad")
+        .await;
+    until(PATIENCE, "the dead letter", async || (daemon.dead_letters("main").await.len() == 1).then_some(())).await;
+
+    // An operator is in the middle of it: one that is no TOML, then one that makes no sense.
+    for broken in ["default_queue = [\n", "default_queue = \"nowhere\"\n"] {
+        daemon.write_policy(broken);
+        let status = daemon.cli(&["status"]).await.ok();
+        assert!(status.contains("1 active"), "{status}");
+        let explained = daemon.cli(&["explain", "c1"]).await.ok();
+        assert!(explained.contains("anna"), "{explained}");
+        let listed = daemon.cli(&["--json", "dead", "list"]).await.json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+        daemon.cli(&["dead", "show", "1"]).await.ok();
+    }
+    daemon.cli(&["dead", "delete", "1"]).await.ok();
+    assert!(daemon.dead_letters("main").await.is_empty());
+    drop(anna);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operator_sighup_reads_the_policy_again() {
     let builder = Daemon::builder().amend("agent_silence_ms = 15000", "agent_silence_ms = 1500");
     let daemon = builder.amend("agent_grace_ms = 60000", "agent_grace_ms = 1000").start().await;

@@ -160,6 +160,8 @@ impl Topology {
         for shard in 0..shards {
             streams.push(Stream {
                 bytes_max: Some(1 << 30),
+                // A larger one would be refused by its reader anyway, and would not fit into a dead letter.
+                message_bytes_max: Some(contract::limits::RECORD_MESSAGE_BYTES_MAX),
                 ..stream(in_stream(shard), contract::subject::inbound_all(shard), replicas)
             });
             // Nothing is ever dropped from the truth; its owner purges behind the checkpoint.

@@ -4,6 +4,8 @@
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Largest `IN` record (one or several envelopes), encoded.
 pub const RECORD_BYTES_MAX: usize = 512 * 1024;
+/// Largest message that an `IN` stream takes: a record, and room for its headers.
+pub const RECORD_MESSAGE_BYTES_MAX: u32 = 528 * 1024;
 /// Most envelopes in one `IN` record.
 pub const RECORD_ENVELOPES_MAX: usize = 32;
 /// Largest journal record that a router writes, encoded (the server's limit is 1 MiB).

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bus::{Bus, Publish};
 use bytes::Bytes;
 use contract::journal::Position;
-use contract::limits::JOURNAL_BYTES_MAX;
 use contract::outbound::{DeadLetter, DeadPayload, OutCommand};
 use contract::{Encoding, TenantId, Timestamp, subject};
 use futures_util::StreamExt;
@@ -25,6 +24,8 @@ use tracing::warn;
 use crate::facts::{Fact, Facts};
 use crate::progress::{Progress, Watch};
 
+/// Largest dead letter: what any server takes, less room for headers.
+const DEAD_BYTES_MAX: usize = 1024 * 1024 - 8 * 1024;
 /// How much is kept of an input that is too large for a dead letter.
 const DEAD_HEAD_BYTES: usize = 64 * 1024;
 /// Publishes of commands and dead letters on their way at once.
@@ -264,18 +265,24 @@ async fn store_dead(bus: &Bus, shard: u16, dead: Dead) {
         payload: DeadPayload::new(&payload),
         at: dead.at,
     };
-    let mut encoded = Encoding::Json.encode(&letter).unwrap_or_default();
-    if encoded.len() > JOURNAL_BYTES_MAX {
-        // Hexadecimal and escapes make more of it than a message can hold.
+    // JSON is easier to look at, but escapes may make more of a text than a message can hold.
+    let mut encoding = Encoding::Json;
+    let mut encoded = encoding.encode(&letter).unwrap_or_default();
+    if encoded.len() > DEAD_BYTES_MAX {
+        encoding = Encoding::MsgPack;
+        encoded = encoding.encode(&letter).unwrap_or_default();
+    }
+    if encoded.len() > DEAD_BYTES_MAX {
+        // So may hexadecimal.
         let head = head_of(&payload);
         letter.reason = format!("{}; only the first {} of {} bytes are kept", letter.reason, head.len(), payload.len());
         letter.payload = DeadPayload::new(head);
-        encoded = Encoding::Json.encode(&letter).unwrap_or_default();
+        encoded = encoding.encode(&letter).unwrap_or_default();
     }
     let publish = Publish {
         subject: subject::dead(&dead.tenant, "in"),
         payload: encoded.into(),
-        content_type: Some(Encoding::Json.content_type()),
+        content_type: Some(encoding.content_type()),
         msg_id: Some(dead.position.to_string()),
         ..Publish::default()
     };

@@ -53,6 +53,16 @@ bench: build ## the benches, as ratios to a bare publish loop
 	export THROUGHLINE_BIN=$(BIN)
 	cargo run --locked --profile fast -p throughline-benches
 
+.PHONY: simulate
+simulate: build ## 100,000 seeds of the world in which everything goes wrong (THROUGHLINE_SEEDS to change)
+	@THROUGHLINE_COMMIT="$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+	export THROUGHLINE_COMMIT
+	exec nice $(BIN) simulate --scenario chaos --seed 0 --seeds "$${THROUGHLINE_SEEDS:-100000}"
+
+.PHONY: coverage
+coverage: ## the part of the engine that the scenarios and properties run through; at least 95 %
+	@tools/coverage.sh
+
 .PHONY: lint
 lint: ## formatting, clippy and the rules of the house
 	cargo fmt --all --check

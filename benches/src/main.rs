@@ -2,10 +2,9 @@
 //! --quick`. `make bench` runs them all.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: cap::Cap<mimalloc::MiMalloc> = cap::Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 mod cpu;
-mod engine;
 mod path;
 
 fn main() -> std::process::ExitCode {
@@ -15,7 +14,10 @@ fn main() -> std::process::ExitCode {
     let named: Vec<&str> = if named.peek().is_none() { vec!["engine", "path"] } else { named.collect() };
     for bench in named {
         match bench {
-            "engine" => crate::engine::run(quick).iter().for_each(|line| println!("{line}")),
+            "engine" => {
+                let extent = bench_engine::Extent { quick, cycles: None, waiting: None };
+                bench_engine::run(&[], extent, &|| ALLOCATOR.allocated());
+            }
             "path" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 for sync_interval in ["100ms", "always"] {

@@ -11,21 +11,23 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("contract", &[]),
     ("runtime", &[]),
-    ("engine", &["contract"]),
+    ("policy", &["contract"]),
+    ("engine", &["contract", "policy"]),
     ("profile", &["contract"]),
     ("bus", &["contract"]),
     ("adapter", &["contract", "bus", "runtime"]),
     ("channel-*", &["adapter"]),
-    ("router", &["contract", "engine", "profile", "bus", "runtime"]),
+    ("router", &["contract", "policy", "engine", "profile", "bus", "runtime"]),
     ("desk", &["contract", "bus", "runtime"]),
-    ("simulator", &["contract", "engine", "profile"]),
+    ("simulator", &["contract", "policy", "engine", "profile"]),
     ("daemon", &["*"]),
     ("tests", &["*"]),
     ("benches", &["*"]),
+    ("bench-engine", &["contract", "policy", "engine"]),
 ];
 
 /// Crates that decide without a clock, a bus or a die.
-const PURE: &[&str] = &["throughline-contract", "throughline-engine", "throughline-profile"];
+const PURE: &[&str] = &["throughline-contract", "throughline-policy", "throughline-engine", "throughline-profile"];
 
 /// What a pure crate may not have anywhere below it.
 const IMPURE: &[&str] = &[

@@ -5,6 +5,7 @@ mod deadletters;
 mod house;
 mod operator;
 mod permissions;
+mod policy;
 mod python;
 mod redelivery;
 mod routing;

@@ -179,7 +179,9 @@ async fn routing_an_offer_that_expires_goes_to_the_next_best() {
                 let round = rounds.last_mut().unwrap();
                 for asked in round.iter() {
                     let because = decision.excluded.iter().find(|left| left.agent == *asked).map(|left| &left.because);
-                    assert_eq!(because, Some(&Exclusion::AlreadyAsked), "{decision:?}");
+                    // Who let two in a row lapse is not asked at all for a while.
+                    let known = matches!(because, Some(Exclusion::AlreadyAsked | Exclusion::NotResponding { .. }));
+                    assert!(known, "{decision:?}");
                 }
                 round.push(agent.clone());
             }

@@ -375,7 +375,7 @@ impl Worker {
                         held.insert(*conversation);
                         self.catch_up(*conversation).await;
                     }
-                    Event::ConversationEnqueued { conversation, .. }
+                    Event::ConversationEnqueued { conversation, kept: false, .. }
                     | Event::ConversationClosed { conversation, .. } => {
                         held.remove(conversation);
                     }

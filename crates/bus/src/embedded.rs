@@ -70,6 +70,8 @@ pub struct User {
     pub publish: Vec<String>,
     /// Subjects it may listen to; its inbox `_INBOX_<name>.>` belongs here too.
     pub subscribe: Vec<String>,
+    /// It may answer what it is asked, on whatever subject the asker awaits the answer, once and at once.
+    pub answers: bool,
 }
 
 /// A running server.

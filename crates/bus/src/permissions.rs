@@ -47,6 +47,7 @@ pub fn router() -> User {
         name: ROUTER.into(),
         publish: vec![">".into()],
         subscribe: vec!["tl.v1.>".into(), "$SRV.>".into(), "$KV.>".into(), "$JS.EVENT.>".into(), inbox(ROUTER)],
+        answers: false,
     }
 }
 
@@ -84,7 +85,7 @@ pub fn admin() -> User {
         reading(&mut publish, &format!("KV_{bucket}"), ">");
     }
     let subscribe = vec!["tl.v1.event.>".into(), "tl.v1.dead.>".into(), inbox(ADMIN)];
-    User { name: ADMIN.into(), publish, subscribe }
+    User { name: ADMIN.into(), publish, subscribe, answers: false }
 }
 
 /// A channel's adapter: writes only its own inbound subjects, reads only its own outbound ones. In
@@ -119,7 +120,7 @@ pub fn adapter(kind: &str) -> User {
     reading(&mut publish, &format!("KV_{LEDGER}"), &format!("$KV.{LEDGER}.{kind}.>"));
     reading(&mut publish, &format!("OBJ_{MEDIA}"), &format!("$O.{MEDIA}.>"));
     let subscribe = vec!["tl.v1.live.>".into(), inbox(&name)];
-    User { name, publish, subscribe }
+    User { name, publish, subscribe, answers: false }
 }
 
 /// An agent's tools: that agent's feed and commands, typing in the tenant's conversations.
@@ -134,6 +135,25 @@ pub fn agent(tenant: &str, agent: &str) -> User {
             inbox(&name),
         ],
         subscribe: vec![format!("tl.v1.agent.{tenant}.{agent}.>"), format!("tl.v1.live.{tenant}.>"), inbox(&name)],
+        answers: false,
+        name,
+    }
+}
+
+/// `classifier-<tenant>`: the user of a program that says what conversations are about.
+#[must_use]
+pub fn classifier_user(tenant: &str) -> String {
+    format!("classifier-{}", encode(tenant).replace('-', "=2D"))
+}
+
+/// A classifier: hears the questions of its tenant, and answers what it was asked.
+#[must_use]
+pub fn classifier(tenant: &str) -> User {
+    let name = classifier_user(tenant);
+    User {
+        publish: vec![inbox(&name)],
+        subscribe: vec![format!("tl.v1.classify.{}", encode(tenant)), inbox(&name)],
+        answers: true,
         name,
     }
 }
@@ -144,6 +164,10 @@ pub fn all(kinds: &[&str], agents: &[(&str, &str)]) -> Vec<User> {
     let mut users = vec![router(), admin()];
     users.extend(kinds.iter().map(|kind| adapter(kind)));
     users.extend(agents.iter().map(|(tenant, name)| agent(tenant, name)));
+    let mut tenants: Vec<&str> = agents.iter().map(|(tenant, _)| *tenant).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    users.extend(tenants.into_iter().map(classifier));
     users
 }
 

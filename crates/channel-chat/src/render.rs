@@ -42,6 +42,16 @@ pub(crate) fn record(record: &EventRecord, name: impl Fn(&AgentId) -> Option<Smo
             text: text(content),
             at: record.at,
         }),
+        // The program speaks in nobody's name.
+        Event::MessageNotified { message, thread_seq, content, .. } => Some(Utterance {
+            seq: *thread_seq,
+            id: message.to_string().into(),
+            from: "agent",
+            client_msg_id: None,
+            name: None,
+            text: text(content),
+            at: record.at,
+        }),
         _ => None,
     }
 }

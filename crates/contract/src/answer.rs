@@ -46,6 +46,8 @@ pub enum AdminAnswer {
     Conversation(Box<ConversationDetail>),
     /// To `customer.show`.
     Customer(Box<CustomerDetail>),
+    /// To `shadow.start` and `shadow.show`; absent: none runs.
+    Shadow(Option<Box<ShadowReport>>),
 }
 
 /// How a tenant and its shard stand.
@@ -147,6 +149,18 @@ pub struct Explanation {
     /// How many wait before it in its queue; absent when it does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
+    /// How long it will go on waiting, as far as that can be said.
+    #[serde(default)]
+    pub expected_wait: ExpectedWait,
+    /// The step of its requirement that is in force, from 0, and of how many.
+    #[serde(default)]
+    pub step: u32,
+    /// See `step`.
+    #[serde(default)]
+    pub steps: u32,
+    /// When the step ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_ends_at: Option<Timestamp>,
     /// The agents that refused it or let it lapse in this round.
     pub asked: Vec<AgentId>,
     /// Counts the rounds.
@@ -155,6 +169,62 @@ pub struct Explanation {
     pub now: Decision,
     /// In a sentence.
     pub summary: SmolStr,
+}
+
+/// How a policy that runs beside the one in force compares with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ShadowReport {
+    /// Since when.
+    pub since: Timestamp,
+    /// Conversations that were routed meanwhile.
+    pub routed: u64,
+    /// Of them, those that it would have put into another queue.
+    pub other_queue: u64,
+    /// Those with another priority.
+    pub other_priority: u64,
+    /// Those of which it would have asked something else.
+    pub other_requirement: u64,
+    /// Offers that were made meanwhile.
+    pub offers: u64,
+    /// Of them, those that it would have made to another agent.
+    pub other_agent: u64,
+    /// Those for which it would have found nobody.
+    pub nobody: u64,
+    /// The newest conversations about which the two differ, newest last.
+    pub examples: Vec<ShadowExample>,
+}
+
+/// A conversation about which two policies differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ShadowExample {
+    /// Which.
+    pub conversation: ConversationId,
+    /// In what: `queue`, `priority`, `requirement`, `agent`, `nobody`.
+    pub what: SmolStr,
+    /// What was decided.
+    pub live: SmolStr,
+    /// What would have been.
+    pub shadow: SmolStr,
+}
+
+/// How long a conversation will go on waiting.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ExpectedWait {
+    /// Reckoned from its position, how long conversations take, and how many the agents who could take it can
+    /// hold. Absent: unknown, since no such agent is there or nothing has been observed yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reckoned_ms: Option<Millis>,
+    /// Half of those served lately in its queue waited no longer in all. Absent: too few were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<Millis>,
+    /// Nine of ten did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p90_ms: Option<Millis>,
 }
 
 /// A customer with conversations.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::codec::open_enum;
-use crate::envelope::{MessageRef, Part};
+use crate::envelope::{Envelope, MessageRef, Part};
 use crate::event::Presence;
 use crate::feed::Since;
 use crate::id::{AgentId, ConversationId, CustomerId, MessageId, OfferId, QueueId};
@@ -111,6 +111,69 @@ pub enum AgentCommand {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         disposition: Option<SmolStr>,
     },
+    /// Calls a handover off, as long as nobody has accepted it.
+    #[serde(rename = "conversation.take_back")]
+    ConversationTakeBack {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Asks another agent for advice, who reads along and may write notes.
+    #[serde(rename = "conversation.consult")]
+    ConversationConsult {
+        /// Which.
+        conversation: ConversationId,
+        /// Whom.
+        agent: AgentId,
+        /// What about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Ends the advice: of the one named, or one's own.
+    #[serde(rename = "conversation.consult_end")]
+    ConversationConsultEnd {
+        /// Which.
+        conversation: ConversationId,
+        /// Who was asked; absent: the sender.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+    },
+    /// Makes a conversation more urgent, and hands it to a queue when one is named.
+    #[serde(rename = "conversation.escalate")]
+    ConversationEscalate {
+        /// Which.
+        conversation: ConversationId,
+        /// The new priority.
+        priority: i32,
+        /// To which queue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to_queue: Option<QueueId>,
+        /// What the next one should know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Supervisors: gives an open conversation to an agent, whatever the rules say.
+    #[serde(rename = "conversation.force")]
+    ConversationForce {
+        /// Which.
+        conversation: ConversationId,
+        /// To whom.
+        agent: AgentId,
+        /// Even when the agent has no room for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignore_capacity: bool,
+    },
+    /// Supervisors: reads along.
+    #[serde(rename = "conversation.monitor")]
+    ConversationMonitor {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Supervisors: reads along no longer.
+    #[serde(rename = "conversation.monitor_end")]
+    ConversationMonitorEnd {
+        /// Which.
+        conversation: ConversationId,
+    },
     /// Ends the after-interaction work.
     #[serde(rename = "wrap_up.complete")]
     WrapUpComplete {
@@ -161,6 +224,46 @@ pub enum AdminCommand {
     PolicyApply {
         /// Which.
         policy: Box<Policy>,
+        /// Conversations that wait are routed anew by it; else they keep what they came with.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        waiting: bool,
+    },
+    /// Runs a policy beside the one in force, on the same events and without any effect, and counts where it
+    /// would decide otherwise. Takes the place of another; forgotten when the shard changes hands.
+    #[serde(rename = "shadow.start")]
+    ShadowStart {
+        /// Which.
+        policy: Box<Policy>,
+    },
+    /// How the policy beside compares; with `stop`, for the last time.
+    #[serde(rename = "shadow.show")]
+    ShadowShow {
+        /// Ends it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stop: bool,
+    },
+    /// Gives an open conversation to an agent, whatever the rules say.
+    #[serde(rename = "conversation.assign")]
+    ConversationAssign {
+        /// Which.
+        conversation: ConversationId,
+        /// To whom.
+        agent: AgentId,
+        /// Even when the agent has no room for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignore_capacity: bool,
+    },
+    /// Puts an open conversation into a queue.
+    #[serde(rename = "conversation.enqueue")]
+    ConversationEnqueue {
+        /// Which.
+        conversation: ConversationId,
+        /// Where to; absent: where the rules would put it now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueId>,
+        /// The new priority; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        priority: Option<i32>,
     },
     /// Counts: conversations by state, agents by presence, queues, lag.
     #[serde(rename = "status.show")]
@@ -198,6 +301,33 @@ pub enum AdminCommand {
     /// The roster with presence and load.
     #[serde(rename = "agent.list")]
     AgentList {},
+}
+
+/// What the router asks a classifier, on `tl.v1.classify.<tenant>`: the first message of a conversation. Only
+/// what is answered within the policy's `classifier.budget_ms` counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Classify {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The message.
+    pub envelope: Envelope,
+}
+
+/// A classifier's answer; what it does not know it leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Classified {
+    /// What the customer wants; 64 bytes at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<SmolStr>,
+    /// The language (ISO 639-1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<SmolStr>,
+    /// Tags, besides those of the envelope; 16 at most, of 64 bytes each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<SmolStr>,
 }
 
 /// What a channel adapter asks for, for one of its accounts.

@@ -65,7 +65,7 @@ open_enum! {
 }
 
 /// Which of our numbers, pages, mailboxes or widgets the event came by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Account {
     /// The kind of medium.

@@ -8,11 +8,12 @@ use smol_str::SmolStr;
 
 use crate::codec::open_enum;
 use crate::envelope::{Account, Assurance, Envelope, Identity, MessageRef, Part, ReceiptStatus, Thread};
-use crate::id::{AgentId, ConversationId, CustomerId, MessageId, OfferId, QueueId, SkillId, TenantId};
+use crate::id::{AgentId, ChannelKind, ConversationId, CustomerId, MessageId, OfferId, QueueId, SkillId, TenantId};
 use crate::journal::Position;
-use crate::policy::{Level, Policy};
-use crate::time::Timestamp;
-use std::collections::BTreeMap;
+pub use crate::policy::Requirement;
+use crate::policy::{FallbackAction, Level, Policy};
+use crate::time::{Millis, Timestamp};
+use std::collections::BTreeSet;
 
 mod stored;
 
@@ -32,15 +33,6 @@ open_enum! {
     }
 }
 
-/// What a conversation asks of an agent.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Requirement {
-    /// Skills with the least level.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub skills: BTreeMap<SkillId, Level>,
-}
-
 open_enum! {
     /// Why a conversation stands in a queue.
     EnqueueReason {
@@ -54,21 +46,55 @@ open_enum! {
         Transferred = "transferred",
         /// It was parked, the customer wrote, and its agent could not take it back.
         Resumed = "resumed",
+        /// It had ended, and the customer wrote again.
+        Reopened = "reopened",
+        /// Its queue was too busy, closed, or found nobody.
+        Overflowed = "overflowed",
+        /// It had grown old before anybody was there: somebody is to look through.
+        Stale = "stale",
+        /// The policy was applied to what waits.
+        Repolicied = "repolicied",
+        /// Its queue is no longer in the policy.
+        QueueGone = "queue_gone",
+        /// An operator or supervisor put it there.
+        Forced = "forced",
     }
 }
 
-/// Why agents were left out of a decision.
+/// Why agents were left out of a decision: the first rule that did it, in the order in which they stand here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "rule", rename_all = "snake_case")]
 pub enum Exclusion {
-    /// Presence does not take offers.
+    /// Is not asked in the step in force.
+    NotInPool,
+    /// Works the queue only for those who have waited longer.
+    Delayed {
+        /// From when on.
+        until: Timestamp,
+    },
+    /// Presence does not take offers of this channel.
     Presence {
         /// The presence.
         presence: Presence,
     },
     /// The agent's tool is not there.
     Disconnected,
+    /// Let too many offers lapse, and has done nothing since.
+    NotResponding {
+        /// Until when, if nothing happens before.
+        until: Timestamp,
+    },
+    /// Is left alone for a while after an offer that came to nothing.
+    Resting {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Got as many offers as are allowed for now.
+    OfferRate {
+        /// Until when.
+        until: Timestamp,
+    },
     /// Was offered this conversation in this round already.
     AlreadyAsked,
     /// Lacks a skill, or the level of it.
@@ -80,12 +106,41 @@ pub enum Exclusion {
         /// The level that the agent has; 0 is none.
         has: Level,
     },
+    /// Does not meet another condition of the step.
+    Unfit {
+        /// Which, in the words of the policy.
+        condition: SmolStr,
+    },
     /// Has no room for the weight.
     Full {
         /// Units in use.
         load: u32,
         /// Units in all.
         capacity: u32,
+    },
+    /// Primary work fills the agent, so that nothing interruptible is offered.
+    PrimaryFull {
+        /// Units in use of the primary part.
+        load: u32,
+        /// Units in all.
+        capacity: u32,
+    },
+    /// Holds as many of this channel as allowed.
+    ChannelCap {
+        /// How many.
+        cap: u32,
+    },
+    /// Holds as many with this label as allowed.
+    LabelCap {
+        /// The label.
+        label: SmolStr,
+        /// How many.
+        cap: u32,
+    },
+    /// Holds a conversation of a channel that does not go together with this one.
+    Blocked {
+        /// That channel.
+        by: ChannelKind,
     },
 }
 
@@ -112,6 +167,21 @@ pub struct Candidate {
     /// Last given a conversation; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_assigned_at: Option<Timestamp>,
+    /// Knew the customer before: place among those who did, from 1; 0: did not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub affinity: u32,
+    /// Ring of the membership.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tier: u32,
+    /// Weights of the preferences met, added up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub preferred: u32,
+    /// Mean level of the required skills in thousandths, where that counts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skill_milli: u32,
+    /// What the queue's strategy compares, smaller first.
+    #[serde(default, skip_serializing_if = "is_zero_i64")]
+    pub strategy_key: i64,
 }
 
 /// Why an agent was chosen.
@@ -127,14 +197,101 @@ pub struct Decision {
     /// Members of the queue that are listed in neither, since the queue is large.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unlisted: u32,
-    /// What decided between the first two: `only_candidate`, `load`, `longest_idle`, `agent_id`, `direct`.
+    /// The step of the requirement that was in force, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub step: u32,
+    /// What decided between the first two: `only_candidate`, `affinity`, `tier`, `preferred`, `skill`, `strategy`
+    /// (the queue's), `longest_idle`, `fewest_offers`, `agent_id`; `ring`: offered at the same time as to another.
     #[serde(default)]
     pub tie_break: SmolStr,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero_i64(n: &i64) -> bool {
+    *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+/// By what a conversation is routed besides its queue, priority and requirement. They stay as they were decided
+/// when it was enqueued, whatever the policy says later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Terms {
+    /// The version of the policy that decided.
+    pub policy: u64,
+    /// The rule that fitted: its name, or its number from 0. Absent: none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<SmolStr>,
+    /// What it takes of an agent's capacity.
+    pub weight: u32,
+    /// How long an offer of it stands.
+    pub lease_ms: Millis,
+    /// Served as if it had come so much earlier, in milliseconds; negative: later.
+    #[serde(skip_serializing_if = "is_zero_i64")]
+    pub adjust_ms: i64,
+    /// When its service level ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// How much of its wait was over already.
+    #[serde(skip_serializing_if = "is_default")]
+    pub waited_ms: Millis,
+    /// When its first step ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_ends_at: Option<Timestamp>,
+    /// Its class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<SmolStr>,
+    /// Its labels.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<SmolStr>,
+    /// The queues that sent it on since it last came anew: it goes to none of them again.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub passed: BTreeSet<QueueId>,
+    /// Who knew the customer before, best first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<AgentId>,
+    /// Its language, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<SmolStr>,
+    /// What the customer wants, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<SmolStr>,
+    /// The tags that rules looked at.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<SmolStr>,
+    /// The sender's identity was proven.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verified: bool,
+}
+
+/// What a conversation was found to be about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Classification {
+    /// What the customer wants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<SmolStr>,
+    /// The language (ISO 639-1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<SmolStr>,
+    /// Tags, besides those of the envelope.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<SmolStr>,
+    /// `answered`, `late`, `absent` (nobody classifies), `refused` (its answer could not be read).
+    pub outcome: SmolStr,
+    /// How long it took.
+    #[serde(skip_serializing_if = "is_default")]
+    pub took_ms: Millis,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The thread that a message came or goes by: the account, and the thread on it.
@@ -190,6 +347,54 @@ pub enum Event {
     AgentLost {
         /// Who.
         agent: AgentId,
+    },
+    /// An agent let too many offers lapse: it gets none until it does something, or the time is over.
+    #[serde(rename = "agent.not_responding")]
+    AgentNotResponding {
+        /// Who.
+        agent: AgentId,
+        /// Until when at most.
+        until: Timestamp,
+    },
+    /// An agent that did not respond gets offers again.
+    #[serde(rename = "agent.responding")]
+    AgentResponding {
+        /// Who.
+        agent: AgentId,
+    },
+    /// An agent has more than its capacity allows, since a conversation went on that took less meanwhile.
+    #[serde(rename = "agent.over_capacity")]
+    AgentOverCapacity {
+        /// Who.
+        agent: AgentId,
+        /// Units in use.
+        load: u32,
+        /// Units in all.
+        capacity: u32,
+    },
+    /// An agent that was left alone for a while may be asked again.
+    #[serde(rename = "agent.rested")]
+    AgentRested {
+        /// Who.
+        agent: AgentId,
+    },
+    /// A queue opened.
+    #[serde(rename = "queue.opened")]
+    QueueOpened {
+        /// Which.
+        queue: QueueId,
+        /// When it closes; absent: not in sight.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closes_at: Option<Timestamp>,
+    },
+    /// A queue closed: what waits in it waits on, unasked and uncounted.
+    #[serde(rename = "queue.closed")]
+    QueueClosed {
+        /// Which.
+        queue: QueueId,
+        /// When it opens; absent: not in sight.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        opens_at: Option<Timestamp>,
     },
     /// A customer was met for the first time.
     #[serde(rename = "customer.created")]
@@ -258,7 +463,7 @@ pub enum Event {
         /// Urgency; higher goes first.
         priority: i32,
         /// What it asks of an agent.
-        requirement: Requirement,
+        requirement: Arc<Requirement>,
         /// Since when it waits; kept over every re-queueing.
         ready_at: Timestamp,
         /// Why.
@@ -269,6 +474,164 @@ pub enum Event {
         /// The one agent it is meant for, first.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         direct: Option<AgentId>,
+        /// `from` keeps it, and answers the customer, until somebody else has accepted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        kept: bool,
+        /// By what else it is routed.
+        #[serde(default, skip_serializing_if = "is_default")]
+        terms: Box<Terms>,
+    },
+    /// Somebody has signed in who could take what nobody could.
+    #[serde(rename = "conversation.alarm_ended")]
+    ConversationAlarmEnded {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// A step of its requirement began.
+    #[serde(rename = "conversation.step_reached")]
+    ConversationStepReached {
+        /// Which.
+        conversation: ConversationId,
+        /// The step, from 0.
+        step: u32,
+        /// `time`, `nobody_signed_in` who could ever have met the step before, or `asked`: the one agent that the
+        /// step was for was asked in vain.
+        because: SmolStr,
+        /// When it ends; absent: not by time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ends_at: Option<Timestamp>,
+    },
+    /// It has waited so long that members who are asked late may be asked, or that it may overflow.
+    #[serde(rename = "conversation.waited")]
+    ConversationWaited {
+        /// Which.
+        conversation: ConversationId,
+        /// So long, of time that counts.
+        waited_ms: Millis,
+    },
+    /// Nobody could be found, and the queue's fallback was taken.
+    #[serde(rename = "conversation.fell_back")]
+    ConversationFellBack {
+        /// Which.
+        conversation: ConversationId,
+        /// What was done.
+        action: FallbackAction,
+        /// `steps_ended`, `offers`, `wait`, `no_agents`.
+        because: SmolStr,
+    },
+    /// Somebody should look.
+    #[serde(rename = "conversation.alarm_raised")]
+    ConversationAlarmRaised {
+        /// Which.
+        conversation: ConversationId,
+        /// `nobody_signed_in`, `fallback`, `queue_full`, `callback`.
+        alarm: SmolStr,
+    },
+    /// Its urgency was changed.
+    #[serde(rename = "conversation.prioritized")]
+    ConversationPrioritized {
+        /// Which.
+        conversation: ConversationId,
+        /// The new priority.
+        priority: i32,
+        /// By whom; absent: an operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<AgentId>,
+    },
+    /// Somebody is asked what it is about; it is routed when that is known, or when the time is over.
+    #[serde(rename = "conversation.classifying")]
+    ConversationClassifying {
+        /// Which.
+        conversation: ConversationId,
+        /// How long the answer is awaited.
+        until: Timestamp,
+    },
+    /// What it is about was found out before it was routed, or was not in time.
+    #[serde(rename = "conversation.classified")]
+    ConversationClassified {
+        /// Which.
+        conversation: ConversationId,
+        /// What it was found to be.
+        classification: Classification,
+    },
+    /// The customer has been silent for so long that it takes less of its agent's capacity.
+    #[serde(rename = "conversation.idled")]
+    ConversationIdled {
+        /// Which.
+        conversation: ConversationId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// The customer of an idle conversation wrote: it takes its full weight again.
+    #[serde(rename = "conversation.reactivated")]
+    ConversationReactivated {
+        /// Which.
+        conversation: ConversationId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// Another agent is asked for advice: reads along, may write notes, takes no responsibility.
+    #[serde(rename = "conversation.consult_started")]
+    ConversationConsultStarted {
+        /// Which.
+        conversation: ConversationId,
+        /// Who is asked.
+        agent: AgentId,
+        /// By whom.
+        by: AgentId,
+        /// What about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// The advice is over.
+    #[serde(rename = "conversation.consult_ended")]
+    ConversationConsultEnded {
+        /// Which.
+        conversation: ConversationId,
+        /// Who was asked.
+        agent: AgentId,
+    },
+    /// A supervisor reads along.
+    #[serde(rename = "conversation.monitor_started")]
+    ConversationMonitorStarted {
+        /// Which.
+        conversation: ConversationId,
+        /// Who.
+        agent: AgentId,
+    },
+    /// A supervisor reads along no longer.
+    #[serde(rename = "conversation.monitor_ended")]
+    ConversationMonitorEnded {
+        /// Which.
+        conversation: ConversationId,
+        /// Who.
+        agent: AgentId,
+    },
+    /// A handover was called off: who kept it goes on.
+    #[serde(rename = "conversation.taken_back")]
+    ConversationTakenBack {
+        /// Which.
+        conversation: ConversationId,
+        /// Who goes on.
+        agent: AgentId,
+    },
+    /// The customer gave up waiting; the conversation is closed next.
+    #[serde(rename = "conversation.abandoned")]
+    ConversationAbandoned {
+        /// Which.
+        conversation: ConversationId,
+        /// After how long.
+        waited_ms: Millis,
+    },
+    /// A conversation that had ended goes on.
+    #[serde(rename = "conversation.reopened")]
+    ConversationReopened {
+        /// Which.
+        conversation: ConversationId,
+        /// Whose.
+        customer: CustomerId,
+        /// The thread by which it goes on.
+        thread: ThreadRef,
     },
     /// Everybody who could take a conversation was asked.
     #[serde(rename = "conversation.round_exhausted")]
@@ -296,6 +659,12 @@ pub enum Event {
         /// The offer that was accepted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offer: Option<OfferId>,
+        /// Forced, by this supervisor or operator, whatever the rules say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forced_by: Option<SmolStr>,
+        /// The agent has more than its capacity allows by it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        over_capacity: bool,
     },
     /// An agent handed a conversation over; it is enqueued next.
     #[serde(rename = "conversation.transferred")]
@@ -355,9 +724,12 @@ pub enum Event {
     ConversationClosed {
         /// Which.
         conversation: ConversationId,
-        /// By whom; absent: by time.
+        /// By whom; absent: by nobody, for the reason given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<AgentId>,
+        /// `wrap_up_ended`, `idle`, `refused` (its queue was closed), `abandoned`, `operator`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<SmolStr>,
         /// The outcome code.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         disposition: Option<SmolStr>,
@@ -398,6 +770,9 @@ pub enum Event {
         /// The agent's reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<SmolStr>,
+        /// Until when the agent is left alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rest_until: Option<Timestamp>,
     },
     /// The agent did not answer in time.
     #[serde(rename = "offer.expired")]
@@ -408,6 +783,9 @@ pub enum Event {
         conversation: ConversationId,
         /// Whose.
         agent: AgentId,
+        /// Until when the agent is left alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rest_until: Option<Timestamp>,
     },
     /// The offer was taken back.
     #[serde(rename = "offer.rescinded")]
@@ -418,7 +796,9 @@ pub enum Event {
         conversation: ConversationId,
         /// Whose.
         agent: AgentId,
-        /// `agent_disconnected`, `presence`, `policy`, `closed`.
+        /// `agent_disconnected`, `agent_lost` (who was handing it over), `not_responding`, `presence`, `policy`,
+        /// `closed`, `answered` (another accepted), `withdrawn` (the customer left), `taken_back`, `forced`,
+        /// `overflowed`.
         reason: SmolStr,
     },
     /// The customer said something.
@@ -462,6 +842,25 @@ pub enum Event {
         /// The message that it answers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<MessageRef>,
+    },
+    /// The program itself told the customer something, as the policy says.
+    #[serde(rename = "message.notified")]
+    MessageNotified {
+        /// In which conversation.
+        conversation: ConversationId,
+        /// Its id; also the id of the command to the channel.
+        message: MessageId,
+        /// By which thread it goes.
+        thread: ThreadRef,
+        /// Its number among the messages of its thread, both ways, from 1 without gaps.
+        thread_seq: u64,
+        /// The message sent before it on the same thread, which must not be overtaken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<MessageId>,
+        /// What was said.
+        content: Vec<Part>,
+        /// What for: `closed`, `fallback`.
+        notice: SmolStr,
     },
     /// Something became known of outbound messages.
     #[serde(rename = "message.status_changed")]
@@ -530,6 +929,12 @@ event_names! {
     AgentConnected => "agent.connected",
     AgentDisconnected => "agent.disconnected",
     AgentLost => "agent.lost",
+    AgentNotResponding => "agent.not_responding",
+    AgentResponding => "agent.responding",
+    AgentOverCapacity => "agent.over_capacity",
+    AgentRested => "agent.rested",
+    QueueOpened => "queue.opened",
+    QueueClosed => "queue.closed",
     CustomerCreated => "customer.created",
     CustomerIdentityLinked => "customer.identity_linked",
     CustomerIdentityVerified => "customer.identity_verified",
@@ -537,6 +942,23 @@ event_names! {
     CustomerSignalled => "customer.signalled",
     ConversationOpened => "conversation.opened",
     ConversationEnqueued => "conversation.enqueued",
+    ConversationAlarmEnded => "conversation.alarm_ended",
+    ConversationStepReached => "conversation.step_reached",
+    ConversationWaited => "conversation.waited",
+    ConversationFellBack => "conversation.fell_back",
+    ConversationAlarmRaised => "conversation.alarm_raised",
+    ConversationPrioritized => "conversation.prioritized",
+    ConversationClassifying => "conversation.classifying",
+    ConversationClassified => "conversation.classified",
+    ConversationIdled => "conversation.idled",
+    ConversationReactivated => "conversation.reactivated",
+    ConversationConsultStarted => "conversation.consult_started",
+    ConversationConsultEnded => "conversation.consult_ended",
+    ConversationMonitorStarted => "conversation.monitor_started",
+    ConversationMonitorEnded => "conversation.monitor_ended",
+    ConversationTakenBack => "conversation.taken_back",
+    ConversationAbandoned => "conversation.abandoned",
+    ConversationReopened => "conversation.reopened",
     ConversationRoundExhausted => "conversation.round_exhausted",
     ConversationRoundStarted => "conversation.round_started",
     ConversationAssigned => "conversation.assigned",
@@ -553,6 +975,7 @@ event_names! {
     MessageReceived => "message.received",
     MessageAmended => "message.amended",
     MessageSent => "message.sent",
+    MessageNotified => "message.notified",
     MessageStatusChanged => "message.status_changed",
     NoteAdded => "note.added",
     InputRejected => "input.rejected",
@@ -571,6 +994,23 @@ impl Event {
         match self {
             Self::ConversationOpened { conversation, .. }
             | Self::ConversationEnqueued { conversation, .. }
+            | Self::ConversationAlarmEnded { conversation, .. }
+            | Self::ConversationStepReached { conversation, .. }
+            | Self::ConversationWaited { conversation, .. }
+            | Self::ConversationFellBack { conversation, .. }
+            | Self::ConversationAlarmRaised { conversation, .. }
+            | Self::ConversationPrioritized { conversation, .. }
+            | Self::ConversationClassifying { conversation, .. }
+            | Self::ConversationClassified { conversation, .. }
+            | Self::ConversationIdled { conversation, .. }
+            | Self::ConversationReactivated { conversation, .. }
+            | Self::ConversationConsultStarted { conversation, .. }
+            | Self::ConversationConsultEnded { conversation, .. }
+            | Self::ConversationMonitorStarted { conversation, .. }
+            | Self::ConversationMonitorEnded { conversation, .. }
+            | Self::ConversationTakenBack { conversation, .. }
+            | Self::ConversationAbandoned { conversation, .. }
+            | Self::ConversationReopened { conversation, .. }
             | Self::ConversationRoundExhausted { conversation, .. }
             | Self::ConversationRoundStarted { conversation, .. }
             | Self::ConversationAssigned { conversation, .. }
@@ -587,6 +1027,7 @@ impl Event {
             | Self::MessageReceived { conversation, .. }
             | Self::MessageAmended { conversation, .. }
             | Self::MessageSent { conversation, .. }
+            | Self::MessageNotified { conversation, .. }
             | Self::MessageStatusChanged { conversation, .. }
             | Self::NoteAdded { conversation, .. } => Some(*conversation),
             Self::CustomerSignalled { conversation, .. } => *conversation,
@@ -602,6 +1043,7 @@ impl Event {
             | Self::CustomerIdentityLinked { customer, .. }
             | Self::CustomerIdentityVerified { customer, .. }
             | Self::CustomerRenamed { customer, .. }
+            | Self::ConversationReopened { customer, .. }
             | Self::ConversationOpened { customer, .. } => Some(*customer),
             Self::CustomerSignalled { customer, .. } => *customer,
             _ => None,
@@ -616,6 +1058,17 @@ impl Event {
             | Self::AgentConnected { agent }
             | Self::AgentDisconnected { agent, .. }
             | Self::AgentLost { agent }
+            | Self::AgentNotResponding { agent, .. }
+            | Self::AgentResponding { agent }
+            | Self::AgentRested { agent }
+            | Self::AgentOverCapacity { agent, .. }
+            | Self::ConversationIdled { agent, .. }
+            | Self::ConversationReactivated { agent, .. }
+            | Self::ConversationConsultStarted { agent, .. }
+            | Self::ConversationConsultEnded { agent, .. }
+            | Self::ConversationMonitorStarted { agent, .. }
+            | Self::ConversationMonitorEnded { agent, .. }
+            | Self::ConversationTakenBack { agent, .. }
             | Self::ConversationAssigned { agent, .. }
             | Self::ConversationParked { agent, .. }
             | Self::ConversationResumed { agent, .. }

@@ -137,6 +137,18 @@ pub struct ConversationView {
     /// What it asks of an agent.
     #[serde(default)]
     pub requirement: Requirement,
+    /// The step of it that is in force, from 0.
+    #[serde(default)]
+    pub step: u32,
+    /// Somebody hands it over and answers the customer until another has accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handing_over: bool,
+    /// The customer has been silent for so long that it counts less.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
+    /// Who reads along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<AgentId>,
     /// The threads that it runs on, the one answers go by last.
     pub threads: Vec<ThreadRef>,
     /// When it began.

@@ -225,6 +225,12 @@ pub fn live_all(tenant: &TenantId) -> String {
     format!("{}.>", build("live", &[tenant.as_str()]))
 }
 
+/// `tl.v1.classify.<tenant>`: asks what a conversation is about.
+#[must_use]
+pub fn classify(tenant: &TenantId) -> String {
+    build("classify", &[tenant.as_str()])
+}
+
 /// `tl.v1.dead.<tenant>.<stage>`: what could not be processed.
 #[must_use]
 pub fn dead(tenant: &TenantId, stage: &str) -> String {

@@ -43,3 +43,11 @@ impl std::ops::Sub<Millis> for Timestamp {
         Self(self.0.saturating_sub(span.0))
     }
 }
+
+impl std::ops::Add for Millis {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bus::{Bus, Publish, embedded, permissions};
-use contract::command::{AdminCommand, Reply};
+use contract::command::{AdminCommand, Done, Reply};
 use contract::{Encoding, TenantId, Timestamp, subject};
 use router::AdminAnswer;
 
@@ -30,9 +30,19 @@ impl Operator {
 
     /// Asks, and asks again while a shard changes hands.
     pub(crate) async fn ask(&self, question: &AdminCommand) -> Result<AdminAnswer, Failure> {
+        self.request(question, "").await
+    }
+
+    /// Asks for a change, always under the same id, so that it is done once.
+    pub(crate) async fn change(&self, command: &AdminCommand) -> Result<Done, Failure> {
+        let id = format!("cli-{}-{}", std::process::id(), runtime::clock::now());
+        self.request(command, &id).await
+    }
+
+    async fn request<T: serde::de::DeserializeOwned>(&self, question: &AdminCommand, id: &str) -> Result<T, Failure> {
         let request = Publish {
             subject: subject::admin_command(&self.tenant, question.verb()),
-            payload: question.encode("", Encoding::MsgPack)?.into(),
+            payload: question.encode(id, Encoding::MsgPack)?.into(),
             content_type: Some(Encoding::MsgPack.content_type()),
             ..Publish::default()
         };
@@ -40,7 +50,7 @@ impl Operator {
         loop {
             let failure = match self.bus.request(request.clone(), Duration::from_secs(2)).await {
                 Ok(answer) => {
-                    let reply: Reply<AdminAnswer> = Encoding::MsgPack.decode(&answer.payload, answer.payload.len())?;
+                    let reply: Reply<T> = Encoding::MsgPack.decode(&answer.payload, answer.payload.len())?;
                     match (reply.result, reply.refusal) {
                         (Some(answer), _) => return Ok(answer),
                         (None, Some(refusal)) => return Err(Failure::Other(refusal.to_string())),
@@ -70,6 +80,19 @@ pub(crate) async fn show(loaded: Loaded, json: bool, question: AdminCommand) -> 
             text = format!("{text}\n\n{}", render(&agents, Timestamp(runtime::clock::now())));
         }
         say(&text);
+    }
+    Ok(())
+}
+
+/// Has one thing changed, and says so.
+pub(crate) async fn change(loaded: Loaded, json: bool, command: AdminCommand) -> Result<(), Failure> {
+    let operator = Operator::connect(loaded, json).await?;
+    let done = operator.change(&command).await?;
+    if json {
+        say(&serde_json::to_string_pretty(&done)?);
+    } else {
+        let how = done.conversation.map(|id| format!(": {id}; `throughline explain {id}` says how it stands"));
+        say(&format!("done{}", how.unwrap_or_default()));
     }
     Ok(())
 }

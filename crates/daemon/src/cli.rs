@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use contract::{AgentId, ConversationId, CustomerId};
+use contract::{AgentId, ConversationId, CustomerId, QueueId};
 
 /// Routes conversations of email, chat, social apps and phone to the right agent.
 #[derive(Debug, Parser)]
@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Look at customers
     #[command(subcommand)]
     Customer(CustomerCommand),
+    /// Put the policy on disk into force, as SIGHUP does
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Say who was considered for a conversation, and why each was left out; also why it still waits
     Explain {
         /// Which, as in c17
@@ -74,13 +77,107 @@ pub(crate) enum Command {
     Dead(DeadCommand),
     /// Say how a user of the embedded bus connects: address, name, and the file with the password
     Credentials {
-        /// Which: router, admin, adapter-KIND or agent-TENANT-NAME; all when left out
+        /// Which: router, admin, adapter-KIND, agent-TENANT-NAME or classifier-TENANT; all when left out
         user: Option<String>,
     },
+    /// Try out policies and teams: customers and agents by chance, the real engine, no bus
+    ///
+    /// Everything comes from the seed, so that what was seen can be seen again. The engine's invariants are
+    /// checked all the way; when one breaks, the seed is printed with the smallest script that breaks it.
+    ///
+    /// A working day, as a page:           throughline simulate --scenario day --html day.html
+    /// Beside other systems' rules:        throughline simulate --scenario day --compare
+    /// Another policy for what happened:   throughline simulate --journal was.jsonl --policy new-policy/
+    #[command(verbatim_doc_comment)]
+    Simulate(Box<Simulate>),
+    /// Take the journal out as a file
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Write completions for a shell to standard output
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+}
+
+/// What to simulate.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// The world; --list names them
+    #[arg(long, value_name = "NAME", default_value = "calm")]
+    pub(crate) scenario: String,
+    /// List the worlds
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The first seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How many seeds, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seeds: u64,
+    /// How many hours customers come
+    #[arg(long, value_name = "H", conflicts_with = "days")]
+    pub(crate) hours: Option<f64>,
+    /// How many days customers come
+    #[arg(long, value_name = "D")]
+    pub(crate) days: Option<f64>,
+    /// How many agents there are; customers grow with them unless --rate is given
+    #[arg(long, value_name = "N", conflicts_with = "policy", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) agents: Option<u32>,
+    /// How many customers come in an hour
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<f64>,
+    /// Within how many seconds somebody should be there
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) threshold: u64,
+    /// The policy to simulate: a folder as config/policy; a generated team when left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Customers and agents of a journal (see `throughline journal export`), under --policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Customers of a file, JSON or CSV (at_ms,customer,channel,handle_ms,language,tags,patience_ms)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "compare"])]
+    pub(crate) trace: Option<PathBuf>,
+    /// Also give the same customers and agents to the rules of other systems
+    #[arg(long, conflicts_with = "journal")]
+    pub(crate) compare: bool,
+    /// How far from the best that is possible: on so many instances small enough to know it
+    #[arg(long, value_name = "N")]
+    pub(crate) bound: Option<u64>,
+    /// Write the report as JSON to a file (--json writes it to standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Write the report as a page to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the journal of the first seed to a file, or of the one that broke
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal_to: Option<PathBuf>,
+    /// Stop when customers stop coming, with whatever still waits
+    #[arg(long)]
+    pub(crate) no_rest: bool,
+    /// On so many threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// The commit to name in a failure
+    #[arg(long, value_name = "ID", env = "THROUGHLINE_COMMIT")]
+    pub(crate) commit: Option<String>,
+    /// Print nothing but what broke
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// Write the records of a shard that are still there to a file, one as JSON a line
+    Export {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// The shard [default: the one of the tenant]
+        #[arg(long, value_name = "N")]
+        shard: Option<u16>,
     },
 }
 
@@ -96,6 +193,49 @@ pub(crate) enum ConversationCommand {
     Show {
         /// Which, as in c17
         conversation: ConversationId,
+    },
+    /// Give an open conversation to an agent, whatever the rules say
+    Assign {
+        /// Which, as in c17
+        conversation: ConversationId,
+        /// To whom; the agent's tool must be there
+        agent: AgentId,
+        /// Even when the agent has no room for it
+        #[arg(long)]
+        ignore_capacity: bool,
+    },
+    /// Put an open conversation into a queue, or where the rules would put it now
+    Enqueue {
+        /// Which, as in c17
+        conversation: ConversationId,
+        /// Where to; left out: where the rules say
+        #[arg(long)]
+        queue: Option<QueueId>,
+        /// The new priority; left out: as it was
+        #[arg(long, allow_negative_numbers = true)]
+        priority: Option<i32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Read the policy and put it into force
+    ///
+    /// What waits keeps what it came with, unless --waiting is given. A daemon that reads another folder is
+    /// told all the same: the policy is sent to it.
+    Apply {
+        /// Route what waits anew by it
+        #[arg(long)]
+        waiting: bool,
+    },
+    /// Run another policy beside the one in force: without effect, to see where it would decide otherwise
+    Shadow {
+        /// The folder of the other policy; left out: how it compares so far
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+        /// End it
+        #[arg(long, conflicts_with = "dir")]
+        stop: bool,
     },
 }
 

@@ -4,16 +4,18 @@
 mod ask;
 mod cli;
 mod dead;
+mod journal;
 mod output;
 mod roles;
 mod run;
 mod settings;
+mod simulate;
 mod terminal;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, ConversationCommand, CustomerCommand, DeadCommand};
+use cli::{Cli, Command, ConversationCommand, CustomerCommand, DeadCommand, JournalCommand, PolicyCommand};
 use contract::command::AdminCommand;
 use runtime::settings::Problem;
 
@@ -85,6 +87,12 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Check => check(load),
+        Command::Simulate(options) => simulate::simulate(&options, common.json),
+        Command::Journal(JournalCommand::Export { to, shard }) => {
+            let loaded = load_to_ask()?;
+            let own = contract::shard::of(&loaded.tenant, loaded.settings.router.shards);
+            journal::export(loaded, &to, shard.unwrap_or(own)).await
+        }
         Command::Run { only } => run::run(load()?, common.config.clone(), only).await,
         Command::Agent { name, auto_accept } => terminal::work(load_to_ask()?, name, auto_accept).await,
         Command::Credentials { user } => ask::credentials(&load_to_ask()?, user.as_deref(), common.json),
@@ -104,6 +112,29 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Conversation(ConversationCommand::Show { conversation }) => {
             ask::show(load_to_ask()?, common.json, AdminCommand::ConversationShow { conversation }).await
         }
+        Command::Conversation(ConversationCommand::Assign { conversation, agent, ignore_capacity }) => {
+            let command = AdminCommand::ConversationAssign { conversation, agent, ignore_capacity };
+            ask::change(load_to_ask()?, common.json, command).await
+        }
+        Command::Conversation(ConversationCommand::Enqueue { conversation, queue, priority }) => {
+            let command = AdminCommand::ConversationEnqueue { conversation, queue, priority };
+            ask::change(load_to_ask()?, common.json, command).await
+        }
+        Command::Policy(PolicyCommand::Apply { waiting }) => {
+            let loaded = load()?;
+            let command = AdminCommand::PolicyApply { policy: Box::new(loaded.policy.clone()), waiting };
+            ask::change(loaded, common.json, command).await
+        }
+        Command::Policy(PolicyCommand::Shadow { dir, stop }) => {
+            let question = match dir {
+                Some(dir) => {
+                    let policy = Box::new(settings::load_policy(&dir).map_err(Failure::Settings)?);
+                    AdminCommand::ShadowStart { policy }
+                }
+                None => AdminCommand::ShadowShow { stop },
+            };
+            ask::show(load_to_ask()?, common.json, question).await
+        }
         Command::Explain { conversation } => {
             ask::show(load_to_ask()?, common.json, AdminCommand::ConversationExplain { conversation }).await
         }
@@ -118,6 +149,10 @@ fn check(load: impl FnOnce() -> Result<settings::Loaded, Failure>) -> Result<(),
     let loaded = load()?;
     let accounts = loaded.accounts.len();
     roles::prepare(&loaded, |_| true).map_err(Failure::Settings)?;
+    let (_, warnings) = settings::read_policy(&loaded.settings.policy.dir).map_err(Failure::Settings)?;
+    for warning in &warnings {
+        output::complain(&format!("warning: {warning}"));
+    }
     output::say(&format!(
         "ok: {} queues, {} agents, {} routes, {accounts} channel accounts",
         loaded.policy.queues.len(),

@@ -40,7 +40,29 @@ pub(crate) fn render(answer: &AdminAnswer, now: Timestamp) -> String {
         }
         AdminAnswer::Conversation(detail) => render_conversation(detail, now),
         AdminAnswer::Customer(detail) => render_customer(detail, now),
+        AdminAnswer::Shadow(None) => "no policy runs beside the one in force".to_owned(),
+        AdminAnswer::Shadow(Some(report)) => render_shadow(report, now),
     }
+}
+
+fn render_shadow(report: &contract::answer::ShadowReport, now: Timestamp) -> String {
+    let mut lines = vec![
+        format!("beside the policy in force for {}", span(now, report.since)),
+        format!(
+            "routed  {}: {} into another queue, {} with another priority, {} asking for something else",
+            report.routed, report.other_queue, report.other_priority, report.other_requirement
+        ),
+        format!("offers  {}: {} to another agent, {} to nobody", report.offers, report.other_agent, report.nobody),
+    ];
+    if !report.examples.is_empty() {
+        lines.push(String::new());
+        let rows = report.examples.iter().map(|example| {
+            let shadow = if example.shadow.is_empty() { "nobody".into() } else { example.shadow.to_string() };
+            vec![example.conversation.to_string(), example.what.to_string(), example.live.to_string(), shadow]
+        });
+        lines.push(table(&["id", "differs in", "in force", "beside"], rows));
+    }
+    lines.join("\n")
 }
 
 fn render_status(status: &StatusView, now: Timestamp) -> String {
@@ -96,6 +118,12 @@ fn render_conversation(detail: &ConversationDetail, now: Timestamp) -> String {
         lines.push(explanation.summary.to_string());
         if let Some(position) = explanation.position {
             lines.push(format!("waiting for {}, {position} before it", milliseconds(explanation.waiting_ms.0)));
+            if explanation.steps > 1 {
+                let ends =
+                    explanation.step_ends_at.map(|at| format!(", for another {}", span(at, now))).unwrap_or_default();
+                lines.push(format!("step {} of {} of what it asks for{ends}", explanation.step + 1, explanation.steps));
+            }
+            lines.push(expected(&explanation.expected_wait));
             lines.extend(decision(&explanation.now));
         }
     }
@@ -109,6 +137,18 @@ fn render_conversation(detail: &ConversationDetail, now: Timestamp) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// How long it will go on waiting; what is not known is said to be unknown.
+fn expected(wait: &contract::answer::ExpectedWait) -> String {
+    let known = |wait: Option<contract::Millis>| wait.map_or_else(|| "unknown".to_owned(), |ms| milliseconds(ms.0));
+    let observed = match (wait.p50_ms, wait.p90_ms) {
+        (Some(p50), Some(p90)) => {
+            format!("; lately half waited at most {}, nine of ten {}", milliseconds(p50.0), milliseconds(p90.0))
+        }
+        _ => String::new(),
+    };
+    format!("expected wait: {}{observed}", known(wait.reckoned_ms))
 }
 
 fn render_customer(detail: &CustomerDetail, now: Timestamp) -> String {
@@ -135,11 +175,20 @@ fn decision(decision: &Decision) -> Vec<String> {
     let mut lines = Vec::new();
     for (at, candidate) in decision.eligible.iter().enumerate() {
         let mark = if at == 0 && !decision.tie_break.is_empty() {
-            format!("chosen by {}", decision.tie_break)
+            let why = desk::words::tie_break(decision).map(|why| format!(": {why}")).unwrap_or_default();
+            format!("chosen by {}{why}", decision.tie_break)
         } else {
             "eligible".to_owned()
         };
-        lines.push(format!("    {}: {mark}, load {} of {}", candidate.agent, candidate.load, candidate.capacity));
+        let mut scores = vec![format!("load {} of {}", candidate.load, candidate.capacity)];
+        scores.extend((candidate.affinity > 0).then(|| "knows the customer".to_owned()));
+        scores.extend((1..u32::from(u8::MAX)).contains(&candidate.tier).then(|| format!("tier {}", candidate.tier)));
+        scores.extend((candidate.preferred > 0).then(|| format!("preferred {}", candidate.preferred)));
+        scores.extend(
+            (candidate.skill_milli > 0)
+                .then(|| format!("skill {}.{:03}", candidate.skill_milli / 1000, candidate.skill_milli % 1000)),
+        );
+        lines.push(format!("    {}: {mark}; {}", candidate.agent, scores.join(", ")));
     }
     for excluded in &decision.excluded {
         lines.push(format!("    {}: {}", excluded.agent, exclusion(&excluded.because)));
@@ -151,18 +200,7 @@ fn decision(decision: &Decision) -> Vec<String> {
 }
 
 fn exclusion(because: &Exclusion) -> String {
-    match because {
-        Exclusion::Presence { presence } => format!("left out, is {presence}"),
-        Exclusion::Disconnected => "left out, its tool is not there".to_owned(),
-        Exclusion::AlreadyAsked => "left out, was asked in this round".to_owned(),
-        Exclusion::MissingSkill { skill, needed, has: 0 } => {
-            format!("left out, lacks {skill} (level {needed} is needed)")
-        }
-        Exclusion::MissingSkill { skill, needed, has } => {
-            format!("left out, has {skill} at level {has} and {needed} is needed")
-        }
-        Exclusion::Full { load, capacity } => format!("left out, has no room ({load} of {capacity} in use)"),
-    }
+    format!("left out, {}", desk::words::exclusion(because))
 }
 
 /// One fact in a line. Messages are shown with their text: who asks for a transcript gets it.
@@ -186,9 +224,8 @@ pub(crate) fn describe(record: &EventRecord) -> String {
             format!("{name} {} {status}", messages.join(" "))
         }
         Event::ConversationEnqueued { queue, reason, priority, requirement, .. } => {
-            let skills: Vec<String> =
-                requirement.skills.iter().map(|(skill, level)| format!("{skill}>={level}")).collect();
-            format!("{name} in {queue} ({reason}), priority {priority}, needs [{}]", skills.join(" "))
+            let steps: Vec<String> = requirement.steps.iter().map(policy::words::step).collect();
+            format!("{name} in {queue} ({reason}), priority {priority}, asks for {}", steps.join("; then "))
         }
         Event::OfferCreated { offer, agent, .. } => format!("{name} {offer} to {agent}"),
         Event::OfferAccepted { offer, agent, .. } | Event::OfferExpired { offer, agent, .. } => {
@@ -198,17 +235,25 @@ pub(crate) fn describe(record: &EventRecord) -> String {
             format!("{name} {offer} {agent} {}", reason.as_deref().unwrap_or(""))
         }
         Event::OfferRescinded { offer, agent, reason, .. } => format!("{name} {offer} {agent} ({reason})"),
-        Event::ConversationAssigned { agent, .. } => format!("{name} to {agent}"),
+        Event::ConversationAssigned { agent, forced_by, .. } => {
+            let forced = forced_by.as_deref().map(|by| format!(", forced by {by}")).unwrap_or_default();
+            format!("{name} to {agent}{forced}")
+        }
         Event::ConversationTransferred { by, to_queue, to_agent, note, .. } => {
             let to = to_agent.as_ref().map_or_else(|| to_queue.to_string(), ToString::to_string);
             format!("{name} by {by} to {to}{}", note.as_deref().map(|note| format!(": {note}")).unwrap_or_default())
         }
-        Event::ConversationClosed { by, disposition, .. } => {
-            let by = by.as_ref().map_or_else(|| "time".to_owned(), ToString::to_string);
+        Event::ConversationClosed { by, reason, disposition, .. } => {
+            let by = by.as_ref().map_or_else(|| reason.as_deref().unwrap_or("time").to_owned(), ToString::to_string);
             format!("{name} by {by}{}", disposition.as_deref().map(|code| format!(", {code}")).unwrap_or_default())
         }
         Event::NoteAdded { agent, text, .. } => format!("{name} {agent}: {text}"),
         Event::CustomerIdentityLinked { identity, .. } => format!("{name} {} {}", identity.scheme, identity.value),
+        Event::MessageNotified { message, thread, content, .. } => {
+            format!("{name} {message} by {}: {}", thread.account.kind, text(content))
+        }
+        Event::AgentPresenceChanged { agent, presence, .. } => format!("{name} {agent} {presence}"),
+        event if event.conversation().is_some() => format!("{name}: {}", desk::words::fact(event)),
         event => match event.agent() {
             Some(agent) => format!("{name} {agent}"),
             None => name.to_owned(),

@@ -226,7 +226,7 @@ impl Process {
     /// Puts the policy into force; waits for a router to lead the tenant's shard.
     async fn apply_policy(&self, bus: &Bus, policy: &Policy) -> Result<(), Failure> {
         let component = self.health.component("policy");
-        let command = AdminCommand::PolicyApply { policy: Box::new(policy.clone()) };
+        let command = AdminCommand::PolicyApply { policy: Box::new(policy.clone()), waiting: false };
         let id = format!("{}-{}", self.instance, runtime::clock::now());
         let request = Publish {
             subject: subject::admin_command(&self.loaded.tenant, command.verb()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use contract::policy::Policy;
 use contract::{AccountId, ChannelKind, TenantId};
 use runtime::secret::Secret;
-use runtime::settings::{Loader, Problem, files_in, load_dir, read_table};
+use runtime::settings::{Loader, Problem, files_in, read_table};
 use runtime::telemetry::{Format, check_filter};
 use serde::Deserialize;
 
@@ -219,17 +219,33 @@ fn load_all(
 /// # Errors
 /// Every problem found.
 pub(crate) fn load_policy(dir: &Path) -> Result<Policy, Vec<Problem>> {
-    let policy: Policy = load_dir(dir)?;
-    let source = dir.display().to_string();
-    let problems: Vec<_> = policy
-        .problems()
-        .into_iter()
-        .map(|text| match text.split_once(": ") {
-            Some((path, message)) => Problem::new(path, &source, message),
-            None => Problem::new("", &source, text),
-        })
-        .collect();
-    if problems.is_empty() { Ok(policy) } else { Err(problems) }
+    read_policy(dir).map(|(policy, _)| policy)
+}
+
+/// Reads the policy, and what can be applied but will hardly do what is meant.
+///
+/// # Errors
+/// Every problem found, with its file and line.
+pub(crate) fn read_policy(dir: &Path) -> Result<(Policy, Vec<Problem>), Vec<Problem>> {
+    let mut files = Vec::new();
+    for file in files_in(dir).map_err(|problem| vec![problem])? {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| vec![Problem::new("", file.display().to_string(), format!("cannot be read: {error}"))])?;
+        files.push((file.display().to_string(), text));
+    }
+    let loaded = policy::load(&files);
+    let problem = |found: policy::Located| {
+        let source = match (found.file.as_str(), found.line) {
+            ("", _) => dir.display().to_string(),
+            (file, 0) => file.to_owned(),
+            (file, line) => format!("{file}:{line}"),
+        };
+        Problem::new(found.path, source, found.message)
+    };
+    match loaded.policy {
+        Some(policy) => Ok((policy, loaded.warnings.into_iter().map(problem).collect())),
+        None => Err(loaded.problems.into_iter().map(problem).collect()),
+    }
 }
 
 /// Reads the accounts of all channels. What is in them is for each channel to judge.

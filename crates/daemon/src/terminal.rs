@@ -30,6 +30,9 @@ const HELP: &str = "\
   close [disposition]    end the conversation
   done [disposition]     end the wrap-up
   available | busy | away | offline
+  back                   call a handover off
+  consult NAME [WHAT]    ask another agent for advice;  thanks NAME ends it
+  escalate N             make it more urgent
   help                   this
   quit                   sign out and leave (Ctrl-D leaves without signing out)";
 
@@ -201,7 +204,15 @@ impl Board {
                 self.held.insert(id, "wrapping");
             }
             Event::ConversationClosed { .. } => self.let_go(id),
-            Event::ConversationEnqueued { from: Some(from), .. } if from == agent => self.let_go(id),
+            Event::ConversationEnqueued { from: Some(from), kept: false, .. } if from == agent => self.let_go(id),
+            // Handed over: somebody else has accepted.
+            Event::ConversationAssigned { agent: to, .. } if to != agent => self.let_go(id),
+            Event::ConversationConsultEnded { agent: asked, .. }
+            | Event::ConversationMonitorEnded { agent: asked, .. }
+                if asked == agent =>
+            {
+                self.let_go(id);
+            }
             _ => {}
         }
         say(&format!("{}  {id} {}", clock(record.at), describe(record)));
@@ -290,6 +301,20 @@ fn in_conversation(conversation: ConversationId, word: &str, rest: &str, line: &
                 AgentCommand::ConversationPark { conversation, until, reason: None }
             }
             None => return Line::Wrong("park 10m".to_owned()),
+        },
+        "back" => AgentCommand::ConversationTakeBack { conversation },
+        "consult" => {
+            let (name, note) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let Ok(agent) = AgentId::new(name) else {
+                return Line::Wrong("consult NAME [what about]".to_owned());
+            };
+            let note = Some(note.trim()).filter(|note| !note.is_empty()).map(str::to_owned);
+            AgentCommand::ConversationConsult { conversation, agent, note }
+        }
+        "thanks" => AgentCommand::ConversationConsultEnd { conversation, agent: AgentId::new(rest).ok() },
+        "escalate" => match rest.parse() {
+            Ok(priority) => AgentCommand::ConversationEscalate { conversation, priority, to_queue: None, note: None },
+            Err(_) => return Line::Wrong("escalate PRIORITY".to_owned()),
         },
         "transfer" => match transfer(conversation, rest) {
             Some(command) => command,

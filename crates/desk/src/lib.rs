@@ -11,7 +11,7 @@ mod cache;
 mod conversation;
 mod overview;
 pub mod tool;
-mod words;
+pub mod words;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -67,6 +67,7 @@ pub(crate) struct Row {
     queue: Option<QueueId>,
     agent: Option<AgentId>,
     priority: i32,
+    /// What the step in force requires.
     skills: BTreeMap<contract::SkillId, contract::policy::Level>,
     /// The kinds of its channels, the one answers go by last.
     channels: Vec<ChannelKind>,
@@ -75,6 +76,23 @@ pub(crate) struct Row {
     until: Option<Timestamp>,
     closed_at: Option<Timestamp>,
     disposition: Option<SmolStr>,
+}
+
+/// The skills that a step requires in any case.
+fn skills(step: &contract::policy::Step) -> BTreeMap<contract::SkillId, contract::policy::Level> {
+    fn add(expr: &contract::policy::Expr, found: &mut BTreeMap<contract::SkillId, contract::policy::Level>) {
+        match expr {
+            contract::policy::Expr::All(parts) => parts.iter().for_each(|part| add(part, found)),
+            contract::policy::Expr::Skill(test) if test.min > 0 => {
+                let level = found.entry(test.skill.clone()).or_default();
+                *level = (*level).max(test.min);
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeMap::new();
+    add(&step.must, &mut found);
+    found
 }
 
 impl From<ConversationView> for Row {
@@ -92,7 +110,7 @@ impl From<ConversationView> for Row {
             queue: view.queue,
             agent: view.agent,
             priority: view.priority,
-            skills: view.requirement.skills,
+            skills: view.requirement.step(view.step as usize).map(skills).unwrap_or_default(),
             channels,
             opened_at: view.opened_at,
             ready_at: view.ready_at,

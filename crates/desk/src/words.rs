@@ -6,28 +6,45 @@ use contract::envelope::{Direction, EnvelopeKind};
 use contract::event::{Decision, EnqueueReason, Exclusion, Presence};
 
 /// Why an agent was left out.
-pub(crate) fn exclusion(because: &Exclusion) -> String {
+pub fn exclusion(because: &Exclusion) -> String {
     match because {
         Exclusion::Presence { presence: Presence::Offline } => "is signed out".to_owned(),
         Exclusion::Presence { presence } => format!("is {presence}"),
         Exclusion::Disconnected => "is disconnected".to_owned(),
         Exclusion::AlreadyAsked => "was asked in this round already".to_owned(),
-        Exclusion::MissingSkill { skill, has: 0, .. } => format!("does not have the skill {skill}"),
+        Exclusion::MissingSkill { skill, needed, has: 0 } => format!("lacks {skill} (level {needed} is needed)"),
         Exclusion::MissingSkill { skill, needed, has } => {
             format!("has {skill} at level {has}, level {needed} is needed")
         }
         Exclusion::Full { load, capacity } => format!("has no room ({load} of {capacity} in use)"),
+        Exclusion::PrimaryFull { load, capacity } => {
+            format!("is full of work that is not interrupted ({load} of {capacity} in use)")
+        }
+        Exclusion::NotInPool => "is not asked in this step".to_owned(),
+        Exclusion::Delayed { .. } => "is asked only for what has waited longer".to_owned(),
+        Exclusion::NotResponding { .. } => "let too many offers lapse, and has done nothing since".to_owned(),
+        Exclusion::Resting { .. } => "is left alone for a while after an offer that came to nothing".to_owned(),
+        Exclusion::OfferRate { .. } => "has had as many offers as are allowed for now".to_owned(),
+        Exclusion::Unfit { condition } => format!("does not meet: {condition}"),
+        Exclusion::ChannelCap { cap } => format!("holds {cap} of this channel, which is the most"),
+        Exclusion::LabelCap { label, cap } => format!("holds {cap} with the label {label}, which is the most"),
+        Exclusion::Blocked { by } => format!("holds a {by} conversation, which goes together with no other"),
     }
 }
 
 /// What put the first before the others; what it is called is for the reader to add.
-pub(crate) fn tie_break(decision: &Decision) -> Option<&'static str> {
+pub fn tie_break(decision: &Decision) -> Option<&'static str> {
     Some(match decision.tie_break.as_str() {
         "only_candidate" => "nobody else could take it",
-        "load" => "has the most room",
-        "longest_idle" => "as much room as others, but idle longest",
+        "affinity" => "it is meant for this agent, or this agent knows the customer",
+        "tier" => "is of a nearer ring of the queue",
+        "preferred" => "has more of what is preferred",
+        "skill" => "has the higher skills",
+        "strategy" => "comes first by the queue's strategy",
+        "longest_idle" => "equal by the strategy, but idle longest",
+        "fewest_offers" => "as good as others, and had fewer offers lately",
         "agent_id" => "as good as others, and first by name",
-        "direct" => "the conversation was meant for this agent",
+        "ring" => "is asked beside the first",
         _ => return None,
     })
 }
@@ -39,12 +56,18 @@ fn enqueue_reason(reason: &EnqueueReason) -> &str {
         EnqueueReason::AgentSignedOut => "its agent signed out",
         EnqueueReason::Transferred => "transferred",
         EnqueueReason::Resumed => "the customer wrote and its agent could not take it back",
+        EnqueueReason::Reopened => "it had ended, and the customer wrote again",
+        EnqueueReason::Overflowed => "sent on by another queue",
+        EnqueueReason::Stale => "grown old, to be looked through",
+        EnqueueReason::Repolicied => "the policy was applied to what waits",
+        EnqueueReason::QueueGone => "its queue is no longer in the policy",
+        EnqueueReason::Forced => "by an operator",
         EnqueueReason::Other(other) => other,
     }
 }
 
 /// A fact.
-pub(crate) fn fact(event: &Event) -> String {
+pub fn fact(event: &Event) -> String {
     match event {
         Event::ConversationOpened { thread, .. } => format!("opened on {}", thread.account.kind),
         Event::ConversationEnqueued { queue, reason, direct, .. } => {
@@ -53,7 +76,43 @@ pub(crate) fn fact(event: &Event) -> String {
         }
         Event::ConversationRoundExhausted { .. } => "everybody was asked; a pause before the next round".to_owned(),
         Event::ConversationRoundStarted { round, .. } => format!("round {round}: all may be asked again"),
+        Event::ConversationAssigned { agent, forced_by: Some(by), .. } => format!("forced on {agent} by {by}"),
         Event::ConversationAssigned { agent, .. } => format!("assigned to {agent}"),
+        Event::ConversationStepReached { step, because, .. } if because == "time" => {
+            format!("step {} of what it asks for: time is up for the one before", step + 1)
+        }
+        Event::ConversationStepReached { step, .. } => {
+            format!("step {} of what it asks for: nobody signed in could meet the one before", step + 1)
+        }
+        Event::ConversationWaited { waited_ms, .. } => format!("has waited {} s", waited_ms.0 / 1000),
+        Event::ConversationFellBack { action, because, .. } => {
+            let action = format!("{action:?}").to_lowercase();
+            format!("nobody was found ({}): {action}", because.replace('_', " "))
+        }
+        Event::ConversationAlarmRaised { alarm, .. } => format!("alarm: {}", alarm.replace('_', " ")),
+        Event::ConversationAlarmEnded { .. } => "alarm over: somebody who could take it signed in".to_owned(),
+        Event::ConversationPrioritized { priority, by, .. } => {
+            let by = by.as_ref().map_or_else(|| "an operator".to_owned(), ToString::to_string);
+            format!("priority {priority} by {by}")
+        }
+        Event::ConversationClassified { classification, .. } => {
+            let intent = classification.intent.as_deref().unwrap_or("unknown");
+            format!("classified as {intent} ({})", classification.outcome)
+        }
+        Event::ConversationIdled { .. } => "the customer has been silent for long".to_owned(),
+        Event::ConversationReactivated { .. } => "the customer writes again".to_owned(),
+        Event::ConversationConsultStarted { agent, by, .. } => format!("{by} asks {agent} for advice"),
+        Event::ConversationConsultEnded { agent, .. } => format!("advice of {agent} ended"),
+        Event::ConversationMonitorStarted { agent, .. } => format!("{agent} reads along"),
+        Event::ConversationMonitorEnded { agent, .. } => format!("{agent} reads along no longer"),
+        Event::ConversationTakenBack { agent, .. } => format!("handover called off by {agent}"),
+        Event::ConversationAbandoned { waited_ms, .. } => {
+            format!("the customer gave up after {} s", waited_ms.0 / 1000)
+        }
+        Event::ConversationReopened { thread, .. } => format!("reopened on {}", thread.account.kind),
+        Event::MessageNotified { notice, thread, .. } => {
+            format!("message from the program by {} ({notice})", thread.account.kind)
+        }
         Event::ConversationTransferred { by, to_queue, to_agent: Some(agent), .. } => {
             format!("transferred by {by} to {agent} in {to_queue}")
         }
@@ -70,8 +129,9 @@ pub(crate) fn fact(event: &Event) -> String {
             format!("resumed with {agent}: {cause}")
         }
         Event::ConversationWrapUpStarted { agent, .. } => format!("wrap-up by {agent} began"),
-        Event::ConversationClosed { by, disposition, .. } => {
-            let by = by.as_ref().map_or_else(|| "by time".to_owned(), |agent| format!("by {agent}"));
+        Event::ConversationClosed { by, reason, disposition, .. } => {
+            let reason = reason.as_deref().unwrap_or("by time").replace('_', " ");
+            let by = by.as_ref().map_or(reason, |agent| format!("by {agent}"));
             let outcome = disposition.as_ref().map(|code| format!(": {code}")).unwrap_or_default();
             format!("closed {by}{outcome}")
         }
@@ -113,12 +173,18 @@ pub(crate) fn fact(event: &Event) -> String {
 }
 
 /// Why an offer was taken back.
-pub(crate) fn rescinded(reason: &str) -> &str {
+pub fn rescinded(reason: &str) -> &str {
     match reason {
         "agent_disconnected" => "its tool was disconnected",
         "presence" => "it no longer takes offers",
         "policy" => "the policy changed",
         "closed" => "the conversation ended",
+        "answered" => "somebody else accepted",
+        "withdrawn" => "the customer left",
+        "taken_back" => "the handover was called off",
+        "forced" => "it was given to somebody by a supervisor",
+        "overflowed" => "it went to another queue",
+        "not_responding" => "it let too many offers lapse",
         other => other,
     }
 }

@@ -1,13 +1,18 @@
-//! What agents' tools and operators ask for, and what time and silence bring.
+//! What agents' tools and operators ask for.
+
+use std::sync::Arc;
 
 use contract::command::{AdminCommand, AgentCommand, Done, Refusal, RefusalKind};
 use contract::event::{EnqueueReason, Presence, Requirement};
 use contract::journal::Cause;
+use contract::policy::Takes;
 use contract::{AgentId, ConversationId, Event, MessageId, Millis, OfferId, QueueId, SmolStr, Timestamp};
+use policy::Routed;
 
 use crate::conversation::{Phase, ThreadKey};
+use crate::enqueue::{Entry, facts_of};
 use crate::state::{State, Step};
-use crate::timer::Timer;
+use crate::supervise::check_note;
 
 /// A command with who sent it and the id it was given.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +46,7 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-fn refuse<T>(kind: RefusalKind, message: impl Into<String>) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(kind: RefusalKind, message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(kind, message))
 }
 
@@ -67,7 +72,13 @@ impl State {
         }
         let mut step = self.begin(now, Cause::Command { by, id, done: Done::default() });
         let done = match input {
-            CommandInput::Agent { agent, command, .. } => self.agent_command(&mut step, &agent, command),
+            CommandInput::Agent { agent, command, .. } => {
+                let done = self.agent_command(&mut step, &agent, command);
+                if done.is_ok() {
+                    self.responds(&mut step, &agent);
+                }
+                done
+            }
             CommandInput::Admin { command, .. } => self.admin_command(&mut step, command),
         };
         match done {
@@ -85,13 +96,19 @@ impl State {
 
     fn admin_command(&mut self, step: &mut Step, command: AdminCommand) -> Result<Done, Refusal> {
         match command {
-            AdminCommand::PolicyApply { policy } => {
-                let problems = policy.problems();
+            AdminCommand::PolicyApply { policy, waiting } => {
+                let problems: Vec<String> = policy::check(&policy).problems.iter().map(ToString::to_string).collect();
                 if !problems.is_empty() {
                     return refuse(RefusalKind::Invalid, problems.join("; "));
                 }
-                self.apply_policy(step, *policy);
+                self.apply_policy(step, *policy, waiting);
                 Ok(Done::default())
+            }
+            AdminCommand::ConversationAssign { conversation, agent, ignore_capacity } => {
+                self.force(step, SmolStr::new_static("operator"), conversation, agent, ignore_capacity)
+            }
+            AdminCommand::ConversationEnqueue { conversation, queue, priority } => {
+                self.enqueue_by_operator(step, conversation, queue, priority)
             }
             _ => refuse(RefusalKind::Invalid, "is a question, not a command"),
         }
@@ -103,8 +120,16 @@ impl State {
             AgentCommand::OfferAccept { offer } => self.accept(step, agent, offer),
             AgentCommand::OfferDecline { offer, reason } => {
                 let conversation = self.standing(step.at, agent, offer)?;
+                let offers = &self.policy.offers;
+                let rest = match reason.as_deref() {
+                    Some("busy") => offers.rest_after_busy_ms,
+                    Some("unreachable") => offers.rest_after_unreachable_ms,
+                    _ => offers.rest_after_decline_ms,
+                };
+                let rest_until = (rest.0 > 0).then(|| step.at + rest);
                 let agent = agent.clone();
-                self.emit(step, Event::OfferDeclined { offer, conversation, agent, reason });
+                self.emit(step, Event::OfferDeclined { offer, conversation, agent, reason, rest_until });
+                self.note_offers(step, conversation);
                 Ok(concerning(conversation))
             }
             AgentCommand::MessageSend { conversation, content, reply_to } => {
@@ -116,7 +141,9 @@ impl State {
                 self.send(step, agent, conversation, content, reply_to)
             }
             AgentCommand::NoteAdd { conversation, text } => {
-                self.held(agent, conversation)?;
+                if !self.conversations.get(&conversation).is_some_and(|item| item.readers.contains_key(agent)) {
+                    self.held(agent, conversation)?;
+                }
                 if text.is_empty() || text.len() > contract::limits::TEXT_BYTES_MAX {
                     return refuse(RefusalKind::Invalid, "text: is empty or too long");
                 }
@@ -135,7 +162,8 @@ impl State {
                     return refuse(RefusalKind::Invalid, "until: is not in the future");
                 }
                 let agent = agent.clone();
-                self.emit(step, Event::ConversationParked { conversation, agent, until, reason });
+                self.emit(step, Event::ConversationParked { conversation, agent: agent.clone(), until, reason });
+                self.note_excess(step, &agent);
                 Ok(concerning(conversation))
             }
             AgentCommand::ConversationResume { conversation } => {
@@ -156,18 +184,33 @@ impl State {
                 self.check_disposition(conversation, disposition.as_ref())?;
                 let by = Some(agent.clone());
                 let disposition = disposition.or(chosen);
-                self.emit(step, Event::ConversationClosed { conversation, by, disposition });
+                self.emit(step, Event::ConversationClosed { conversation, by, reason: None, disposition });
                 Ok(concerning(conversation))
             }
+            AgentCommand::ConversationTakeBack { conversation } => self.take_back(step, agent, conversation),
+            AgentCommand::ConversationConsult { conversation, agent: asked, note } => {
+                self.consult(step, agent, conversation, asked, note)
+            }
+            AgentCommand::ConversationConsultEnd { conversation, agent: asked } => {
+                self.consult_end(step, agent, conversation, asked)
+            }
+            AgentCommand::ConversationEscalate { conversation, priority, to_queue, note } => {
+                self.escalate(step, agent, conversation, priority, to_queue, note)
+            }
+            AgentCommand::ConversationForce { conversation, agent: to, ignore_capacity } => {
+                self.force_by_agent(step, agent, conversation, to, ignore_capacity)
+            }
+            AgentCommand::ConversationMonitor { conversation } => self.monitor(step, agent, conversation),
+            AgentCommand::ConversationMonitorEnd { conversation } => self.monitor_end(step, agent, conversation),
         }
     }
 
-    /// The phase of a conversation that the agent holds.
-    fn held(&self, agent: &AgentId, id: ConversationId) -> Result<&Phase, Refusal> {
+    /// The phase of a conversation that the agent answers for: it holds it, or is handing it over.
+    pub(crate) fn held(&self, agent: &AgentId, id: ConversationId) -> Result<&Phase, Refusal> {
         let Some(conversation) = self.conversations.get(&id) else {
             return refuse(RefusalKind::NotFound, format!("conversation {id} is not open"));
         };
-        if conversation.phase.holder() != Some(agent) {
+        if conversation.responsible() != Some(agent) {
             return refuse(RefusalKind::Gone, format!("conversation {id} is not with you"));
         }
         Ok(&conversation.phase)
@@ -185,10 +228,28 @@ impl State {
     fn accept(&mut self, step: &mut Step, agent: &AgentId, offer: OfferId) -> Result<Done, Refusal> {
         let conversation = self.standing(step.at, agent, offer)?;
         self.connect(step, agent);
-        self.emit(step, Event::OfferAccepted { offer, conversation, agent: agent.clone() });
-        let assigned = Event::ConversationAssigned { conversation, agent: agent.clone(), offer: Some(offer) };
-        self.emit(step, assigned);
+        self.take_offer(step, agent, offer, conversation);
         Ok(concerning(conversation))
+    }
+
+    /// An offer is taken: what else was offered of the conversation is taken back.
+    pub(crate) fn take_offer(
+        &mut self,
+        step: &mut Step,
+        agent: &AgentId,
+        offer: OfferId,
+        conversation: ConversationId,
+    ) {
+        self.emit(step, Event::OfferAccepted { offer, conversation, agent: agent.clone() });
+        self.withdraw_offers(step, conversation, "answered");
+        if self.conversations.get(&conversation).is_some_and(|item| item.readers.contains_key(agent)) {
+            self.stop_reading(step, conversation, agent);
+        }
+        let (agent, offer) = (agent.clone(), Some(offer));
+        self.emit(
+            step,
+            Event::ConversationAssigned { conversation, agent, offer, forced_by: None, over_capacity: false },
+        );
     }
 
     fn set_presence(
@@ -198,24 +259,40 @@ impl State {
         presence: Presence,
         reason: Option<SmolStr>,
     ) -> Result<Done, Refusal> {
-        if let Presence::Other(word) = &presence {
-            let message = format!("presence: {word:?} is not known; available, busy, away or offline");
+        let policy = Arc::clone(&self.policy);
+        let Some(spec) = policy.presence(presence.as_str()) else {
+            let known = self.policy.presences.keys().map(|name| format!(", {name}")).collect::<String>();
+            let message =
+                format!("presence: {:?} is not known; available, busy, away or offline{known}", presence.as_str());
             return refuse(RefusalKind::Invalid, message);
+        };
+        if !spec.reasons.is_empty() && reason.as_ref().is_none_or(|reason| !spec.reasons.contains(reason)) {
+            let known: Vec<&str> = spec.reasons.iter().map(SmolStr::as_str).collect();
+            return refuse(RefusalKind::Invalid, format!("reason: one of {} is needed", known.join(", ")));
         }
-        if presence == Presence::Available && !self.policy.agents.contains_key(agent) {
+        if spec.takes != Takes::Nothing && !self.policy.agents.contains_key(agent) {
             return refuse(RefusalKind::Forbidden, "you are no longer in the policy");
         }
         self.connect(step, agent);
-        let changed = self.agents.get(agent).is_some_and(|state| state.presence != presence);
-        if changed {
+        let before = self.agents.get(agent).map(|state| (state.presence.clone(), state.signed_in()));
+        if before.as_ref().is_some_and(|(before, _)| *before != presence) {
             let event = Event::AgentPresenceChanged { agent: agent.clone(), presence: presence.clone(), reason };
             self.emit(step, event);
         }
-        if presence != Presence::Available {
-            self.rescind_offers(step, agent, "presence");
+        let standing = self.agents.get(agent).map(|state| state.offers.clone()).unwrap_or_default();
+        for offer in standing {
+            let Some(conversation) = self.offers.get(&offer).map(|offer| offer.conversation) else { continue };
+            let kind = self.conversations.get(&conversation).map(|conversation| conversation.kind.clone());
+            if kind.is_none_or(|kind| !spec.takes.channel(&kind)) {
+                let (agent, reason) = (agent.clone(), SmolStr::new_static("presence"));
+                self.emit(step, Event::OfferRescinded { offer, conversation, agent, reason });
+            }
         }
-        if presence == Presence::Offline {
+        if spec.gives_up {
             self.give_up_conversations(step, agent, EnqueueReason::AgentSignedOut);
+        }
+        if before.is_some_and(|(_, signed_in)| signed_in != (presence != Presence::Offline)) {
+            self.roster_changed(step, agent);
         }
         Ok(Done::default())
     }
@@ -232,7 +309,7 @@ impl State {
         let key = self.conversations.get(&id).and_then(|conversation| conversation.threads.last()).cloned();
         let Some((thread, thread_seq, after)) = key.and_then(|key: ThreadKey| {
             let thread = self.threads.get(&key)?;
-            Some((thread.reference.clone(), thread.seq + 1, thread.last_sent))
+            Some((thread.reference(&key), thread.seq + 1, thread.last_sent))
         }) else {
             return refuse(RefusalKind::Conflict, "there is no thread to answer on");
         };
@@ -255,7 +332,11 @@ impl State {
     }
 
     fn resume(&mut self, step: &mut Step, agent: &AgentId, id: ConversationId) -> Result<(), Refusal> {
-        if !self.can_resume(id, agent) {
+        let room = match (self.conversations.get(&id), self.agents.get(agent), self.policy.agents.get(agent)) {
+            (Some(item), Some(state), Some(spec)) => self.crowded(item, agent, state, spec).is_none(),
+            _ => false,
+        };
+        if !room {
             return refuse(RefusalKind::Conflict, "you have no room for it now");
         }
         let cause = SmolStr::new_static("agent");
@@ -263,7 +344,103 @@ impl State {
         Ok(())
     }
 
-    fn transfer(
+    /// Whether a conversation can be handed over; refused before the old one lets go. Returns the queue, and
+    /// how long it is for the agent alone that it is handed to.
+    pub(crate) fn check_transfer(
+        &self,
+        agent: &AgentId,
+        id: ConversationId,
+        to_queue: Option<&QueueId>,
+        to_agent: Option<&AgentId>,
+    ) -> Result<(QueueId, Arc<Requirement>, Option<Millis>), Refusal> {
+        match self.held(agent, id)? {
+            Phase::Active { .. } | Phase::Parked { .. } => {}
+            phase if phase.queued() => return refuse(RefusalKind::Conflict, "it is being handed over already"),
+            phase => return refuse(RefusalKind::Conflict, format!("it is {}", phase.name())),
+        }
+        let Some(item) = self.conversations.get(&id) else {
+            return refuse(RefusalKind::NotFound, format!("conversation {id} is not open"));
+        };
+        if to_queue.is_none() && to_agent.is_none() {
+            return refuse(RefusalKind::Invalid, "to_queue or to_agent: one is needed");
+        }
+        let Some(queue) = to_queue.or(item.queue.as_ref()) else {
+            return refuse(RefusalKind::Invalid, "to_queue: is needed");
+        };
+        let Some(spec) = self.policy.queues.get(queue) else {
+            return refuse(RefusalKind::NotFound, format!("there is no queue {queue}"));
+        };
+        if to_queue.is_some() {
+            let from_allowed = spec.transfer.from.is_empty()
+                || item.queue.as_ref().is_some_and(|from| spec.transfer.from.contains(from));
+            if spec.transfer.refuse || !from_allowed {
+                return refuse(RefusalKind::Forbidden, format!("nothing can be handed to {queue} from here"));
+            }
+            if self.queues.get(queue).is_some_and(|state| state.closed) {
+                return refuse(RefusalKind::Conflict, format!("{queue} is closed"));
+            }
+            let waiting = self.index.waiting.counts.get(queue).copied().unwrap_or(0);
+            if spec.limits.waiting_max.is_some_and(|max| waiting >= max) {
+                return refuse(RefusalKind::Conflict, format!("{queue} is full"));
+            }
+        }
+        let requirement = match to_queue {
+            None => Arc::clone(&item.requirement),
+            Some(queue) => self.requirement_in(queue, item),
+        };
+        let alone = match to_agent {
+            None => None,
+            Some(target) => self.check_target(agent, target, id, spec, &requirement)?,
+        };
+        Ok((queue.clone(), requirement, alone))
+    }
+
+    /// Whether an agent can be handed a conversation now, or soon; how long it is then for that one alone.
+    fn check_target(
+        &self,
+        from: &AgentId,
+        target: &AgentId,
+        id: ConversationId,
+        queue: &contract::policy::Queue,
+        requirement: &Requirement,
+    ) -> Result<Option<Millis>, Refusal> {
+        let (Some(state), Some(spec)) = (self.agents.get(target), self.policy.agents.get(target)) else {
+            return refuse(RefusalKind::NotFound, format!("there is no agent {target}"));
+        };
+        if target == from {
+            return refuse(RefusalKind::Invalid, "to_agent: that is yourself");
+        }
+        let Some(item) = self.conversations.get(&id) else {
+            return refuse(RefusalKind::NotFound, format!("conversation {id} is not open"));
+        };
+        let unmet = requirement.steps.last().and_then(|step| policy::expr::unmet(&step.must, spec));
+        match unmet {
+            Some(contract::event::Exclusion::MissingSkill { skill, .. }) => {
+                return refuse(RefusalKind::Conflict, format!("{target} lacks the skill {skill}"));
+            }
+            Some(_) => return refuse(RefusalKind::Conflict, format!("{target} does not meet what it asks for")),
+            None => {}
+        }
+        let takes = self.policy.presence(state.presence.as_str()).is_some_and(|spec| spec.takes.channel(&item.kind));
+        let room = self.crowded(item, target, state, spec).is_none();
+        let now = takes && state.connected && room;
+        match queue.limits.direct_max {
+            // A personal queue: whoever is busy gets it when there is room, others after a while.
+            Some(most) if state.signed_in() => {
+                let waiting = self.index.direct.get(target).copied().unwrap_or(0);
+                if !now && waiting >= most {
+                    return refuse(RefusalKind::Conflict, format!("{most} wait for {target} already"));
+                }
+                Ok(queue.limits.direct_wait_ms)
+            }
+            _ if !(takes && state.connected) => refuse(RefusalKind::Conflict, format!("{target} takes no offers now")),
+            _ if !room => refuse(RefusalKind::Conflict, format!("{target} has no room now")),
+            _ => Ok(queue.limits.direct_wait_ms),
+        }
+    }
+
+    /// Hands a conversation over; whoever held it answers the customer until somebody has accepted.
+    pub(crate) fn transfer(
         &mut self,
         step: &mut Step,
         agent: &AgentId,
@@ -272,41 +449,8 @@ impl State {
         to_agent: Option<AgentId>,
         note: Option<String>,
     ) -> Result<Done, Refusal> {
-        if let phase @ Phase::Wrapping { .. } = self.held(agent, id)? {
-            return refuse(RefusalKind::Conflict, format!("it is {}", phase.name()));
-        }
-        if note.as_ref().is_some_and(|note| note.len() > contract::limits::TEXT_BYTES_MAX) {
-            return refuse(RefusalKind::Invalid, "note: is too long");
-        }
-        let Some(conversation) = self.conversations.get(&id) else {
-            return refuse(RefusalKind::NotFound, format!("conversation {id} is not open"));
-        };
-        let (ready_at, priority) = (conversation.ready_at, conversation.priority);
-        let Some(queue) = to_queue.clone().or_else(|| conversation.queue.clone()) else {
-            return refuse(RefusalKind::Invalid, "to_queue: is needed");
-        };
-        let Some(spec) = self.policy.queues.get(&queue) else {
-            return refuse(RefusalKind::NotFound, format!("there is no queue {queue}"));
-        };
-        let requirement = match &to_queue {
-            None => conversation.requirement.clone(),
-            // The new queue's needs; the customer speaks the language that they spoke before.
-            Some(_) => {
-                let mut skills = spec.skills.clone();
-                let spoken =
-                    conversation.requirement.skills.iter().filter(|(skill, _)| skill.as_str().starts_with("lang:"));
-                for (skill, level) in spoken {
-                    let needed = skills.entry(skill.clone()).or_insert(0);
-                    *needed = (*needed).max(*level);
-                }
-                Requirement { skills }
-            }
-        };
-        if let Some(target) = &to_agent {
-            self.check_target(agent, target, conversation.weight, &requirement)?;
-        } else if to_queue.is_none() {
-            return refuse(RefusalKind::Invalid, "to_queue or to_agent: one is needed");
-        }
+        check_note(note.as_deref())?;
+        let (queue, requirement, alone) = self.check_transfer(agent, id, to_queue.as_ref(), to_agent.as_ref())?;
         let transferred = Event::ConversationTransferred {
             conversation: id,
             by: agent.clone(),
@@ -315,46 +459,30 @@ impl State {
             note,
         };
         self.emit(step, transferred);
-        let enqueued = Event::ConversationEnqueued {
-            conversation: id,
-            queue,
-            priority,
+        let Some(item) = self.conversations.get(&id) else { return Ok(concerning(id)) };
+        let facts = facts_of(item);
+        let routed = Routed {
+            rule: None,
+            name: item.terms.route.clone(),
+            queue: queue.clone(),
             requirement,
-            ready_at,
-            reason: EnqueueReason::Transferred,
+            priority: item.priority,
+            adjust_ms: item.terms.adjust_ms,
+            class: item.terms.class.clone(),
+            labels: item.terms.labels.clone(),
+            owner: None,
+        };
+        let anew = self.policy.queues.get(&queue).is_some_and(|queue| queue.transfer.resets_wait);
+        let entry = Entry {
             from: Some(agent.clone()),
             direct: to_agent,
+            direct_for: alone,
+            kept: self.is_here(agent),
+            anew,
+            ..Entry::new(EnqueueReason::Transferred)
         };
-        self.emit(step, enqueued);
+        self.enqueue(step, id, routed, &facts, entry);
         Ok(concerning(id))
-    }
-
-    /// Whether an agent can be handed a conversation now; refused before the old one lets go.
-    fn check_target(
-        &self,
-        from: &AgentId,
-        target: &AgentId,
-        weight: u32,
-        requirement: &Requirement,
-    ) -> Result<(), Refusal> {
-        let (Some(state), Some(spec)) = (self.agents.get(target), self.policy.agents.get(target)) else {
-            return refuse(RefusalKind::NotFound, format!("there is no agent {target}"));
-        };
-        if target == from {
-            return refuse(RefusalKind::Invalid, "to_agent: that is yourself");
-        }
-        if !state.takes_offers() {
-            return refuse(RefusalKind::Conflict, format!("{target} takes no offers now"));
-        }
-        if let Some(contract::event::Exclusion::MissingSkill { skill, .. }) =
-            crate::matching::missing_skill(requirement, &spec.skills)
-        {
-            return refuse(RefusalKind::Conflict, format!("{target} lacks the skill {skill}"));
-        }
-        if state.load.saturating_add(weight) > spec.capacity {
-            return refuse(RefusalKind::Conflict, format!("{target} has no room now"));
-        }
-        Ok(())
     }
 
     fn check_disposition(&self, id: ConversationId, disposition: Option<&SmolStr>) -> Result<(), Refusal> {
@@ -369,6 +497,17 @@ impl State {
         }
     }
 
+    /// Some queues want to know what came of each; it can still be said during the wrap-up.
+    fn check_required(&self, id: ConversationId, disposition: Option<&SmolStr>) -> Result<(), Refusal> {
+        let queue = self.conversations.get(&id).and_then(|item| item.queue.as_ref());
+        let spec = queue.and_then(|queue| self.policy.queues.get(queue));
+        let wrap_up = spec.and_then(|spec| spec.wrap_up_ms).unwrap_or(self.policy.timing.wrap_up_ms);
+        if disposition.is_none() && wrap_up == Millis(0) && spec.is_some_and(|spec| spec.disposition_required) {
+            return refuse(RefusalKind::Invalid, "disposition: is needed");
+        }
+        Ok(())
+    }
+
     fn close(
         &mut self,
         step: &mut Step,
@@ -378,130 +517,28 @@ impl State {
     ) -> Result<Done, Refusal> {
         let parked = match self.held(agent, id)? {
             Phase::Wrapping { .. } => return refuse(RefusalKind::Conflict, "it is wrapping already"),
-            phase => matches!(phase, Phase::Parked { .. }),
+            phase => !matches!(phase, Phase::Active { .. }),
         };
         self.check_disposition(id, disposition.as_ref())?;
+        self.check_required(id, disposition.as_ref())?;
+        self.withdraw_offers(step, id, "closed");
         let queue = self.conversations.get(&id).and_then(|conversation| conversation.queue.as_ref());
         let own = queue.and_then(|queue| self.policy.queues.get(queue)).and_then(|queue| queue.wrap_up_ms);
         let wrap_up = own.unwrap_or(self.policy.timing.wrap_up_ms);
-        // A parked one took no capacity; wrapping it up must not take any without asking.
+        // A parked one took little capacity; wrapping it up must not take more without asking. One that is
+        // being handed over ends at once.
         let event = if wrap_up == Millis(0) || parked {
-            Event::ConversationClosed { conversation: id, by: Some(agent.clone()), disposition }
+            Event::ConversationClosed { conversation: id, by: Some(agent.clone()), reason: None, disposition }
         } else {
             let until = step.at + wrap_up;
             Event::ConversationWrapUpStarted { conversation: id, agent: agent.clone(), until, disposition }
         };
         self.emit(step, event);
+        self.note_excess(step, agent);
         Ok(concerning(id))
-    }
-
-    fn rescind_offers(&mut self, step: &mut Step, agent: &AgentId, reason: &'static str) {
-        let standing = self.agents.get(agent).map(|state| state.offers.clone()).unwrap_or_default();
-        for offer in standing {
-            let Some(conversation) = self.offers.get(&offer).map(|offer| offer.conversation) else { continue };
-            let reason = SmolStr::new_static(reason);
-            self.emit(step, Event::OfferRescinded { offer, conversation, agent: agent.clone(), reason });
-        }
-    }
-
-    /// What a lost agent held goes on without it: active ones are offered to others, parked ones wait
-    /// for the customer, wrap-ups end.
-    fn give_up_conversations(&mut self, step: &mut Step, agent: &AgentId, reason: EnqueueReason) {
-        let held = self.agents.get(agent).map(|state| state.holds.clone()).unwrap_or_default();
-        for id in held {
-            match self.conversations.get(&id).map(|conversation| conversation.phase.clone()) {
-                Some(Phase::Active { .. }) => {
-                    self.enqueue_again(step, id, reason.clone(), Some(agent.clone()), None);
-                }
-                Some(Phase::Wrapping { disposition, .. }) => {
-                    self.emit(step, Event::ConversationClosed { conversation: id, by: None, disposition });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn connect(&mut self, step: &mut Step, agent: &AgentId) {
-        if self.agents.get(agent).is_some_and(|state| !state.connected) {
-            self.emit(step, Event::AgentConnected { agent: agent.clone() });
-        }
-    }
-
-    /// An agent's tool gave a sign of life.
-    pub fn agent_heard(&mut self, now: Timestamp, agent: &AgentId) -> Step {
-        let mut step = self.begin(now, Cause::Notice);
-        self.connect(&mut step, agent);
-        if !step.is_empty() {
-            self.finish(&mut step);
-        }
-        step
-    }
-
-    /// An agent's tool has been silent for `timing.agent_silence_ms`.
-    pub fn agent_silent(&mut self, now: Timestamp, agent: &AgentId) -> Step {
-        let mut step = self.begin(now, Cause::Notice);
-        if self.agents.get(agent).is_some_and(|state| state.connected) {
-            let grace_until = step.at + self.policy.timing.agent_grace_ms;
-            self.emit(&mut step, Event::AgentDisconnected { agent: agent.clone(), grace_until });
-            self.rescind_offers(&mut step, agent, "agent_disconnected");
-            self.finish(&mut step);
-        }
-        step
-    }
-
-    /// An inbound record could not be processed.
-    pub fn reject(&mut self, now: Timestamp, in_seq: u64, index: Option<u32>, subject: String, reason: String) -> Step {
-        let mut step = self.begin(now, Cause::Rejected);
-        self.emit(&mut step, Event::InputRejected { in_seq, index, subject, reason });
-        step
-    }
-
-    /// Time has come to `now`: everything that was due happens, in the order in which it was due.
-    /// `None`: nothing was.
-    pub fn tick(&mut self, now: Timestamp) -> Option<Step> {
-        let mut step = self.begin(now, Cause::Timer);
-        while let Some((_, timer)) = self.index.timers.first().filter(|(due, _)| *due <= step.at).cloned() {
-            self.fire(&mut step, timer);
-        }
-        if step.is_empty() {
-            return None;
-        }
-        self.finish(&mut step);
-        Some(step)
-    }
-
-    fn fire(&mut self, step: &mut Step, timer: Timer) {
-        match timer {
-            Timer::Offer(offer) => {
-                let Some(standing) = self.offers.get(&offer).cloned() else { return };
-                let event = Event::OfferExpired { offer, conversation: standing.conversation, agent: standing.agent };
-                self.emit(step, event);
-            }
-            Timer::Grace(agent) => {
-                self.emit(step, Event::AgentLost { agent: agent.clone() });
-                self.give_up_conversations(step, &agent, EnqueueReason::AgentLost);
-            }
-            Timer::Round(conversation) => {
-                let round = self.conversations.get(&conversation).map_or(0, |waiting| waiting.round) + 1;
-                self.emit(step, Event::ConversationRoundStarted { conversation, round });
-            }
-            Timer::Park(conversation) => {
-                let agent = self.conversations.get(&conversation).and_then(|parked| parked.phase.agent().cloned());
-                if let Some(agent) = agent {
-                    self.resume_or_enqueue(step, conversation, &agent, "time");
-                }
-            }
-            Timer::WrapUp(conversation) => {
-                let chosen = match self.conversations.get(&conversation).map(|wrapping| &wrapping.phase) {
-                    Some(Phase::Wrapping { disposition, .. }) => disposition.clone(),
-                    _ => None,
-                };
-                self.emit(step, Event::ConversationClosed { conversation, by: None, disposition: chosen });
-            }
-        }
     }
 }
 
-fn concerning(conversation: ConversationId) -> Done {
+pub(crate) fn concerning(conversation: ConversationId) -> Done {
     Done { conversation: Some(conversation), ..Done::default() }
 }

@@ -1,9 +1,10 @@
 //! Conversations, offers and threads.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use contract::envelope::{Account, ReceiptStatus};
-use contract::event::{Requirement, ThreadRef};
+use contract::envelope::{Account, ReceiptStatus, Thread, ThreadKind};
+use contract::event::{Requirement, Terms, ThreadRef};
 use contract::{
     AccountId, AgentId, ChannelKind, ConversationId, CustomerId, MessageId, Millis, OfferId, QueueId, SmolStr,
     Timestamp,
@@ -21,12 +22,11 @@ pub enum Phase {
         /// When everybody may be asked again; absent: somebody has not been asked yet, or nobody was.
         next_round_at: Option<Timestamp>,
     },
-    /// In its queue, and proposed to an agent.
+    /// In its queue, and proposed to agents.
     Offered {
-        /// The offer.
-        offer: OfferId,
-        /// The agent.
-        agent: AgentId,
+        /// The offers that stand, each with its agent; the first was made first. More than one only where the
+        /// queue rings several.
+        offers: Vec<(OfferId, AgentId)>,
     },
     /// With an agent.
     Active {
@@ -52,15 +52,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The agent that holds the conversation or is offered it.
+    /// The agent that holds the conversation or is offered it, first.
     #[must_use]
-    pub const fn agent(&self) -> Option<&AgentId> {
+    pub fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Waiting { .. } => None,
-            Self::Offered { agent, .. }
-            | Self::Active { agent }
-            | Self::Parked { agent, .. }
-            | Self::Wrapping { agent, .. } => Some(agent),
+            Self::Offered { offers } => offers.first().map(|(_, agent)| agent),
+            Self::Active { agent } | Self::Parked { agent, .. } | Self::Wrapping { agent, .. } => Some(agent),
         }
     }
 
@@ -73,10 +71,10 @@ impl Phase {
         }
     }
 
-    /// Whether it takes of its agent's capacity.
+    /// Whether it stands in its queue.
     #[must_use]
-    pub const fn takes_capacity(&self) -> bool {
-        matches!(self, Self::Offered { .. } | Self::Active { .. } | Self::Wrapping { .. })
+    pub const fn queued(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Offered { .. })
     }
 
     /// The name of the phase on the wire.
@@ -97,6 +95,8 @@ impl Phase {
 pub struct Conversation {
     /// Whose.
     pub customer: CustomerId,
+    /// The channel kind that it runs on, which says what it costs.
+    pub kind: ChannelKind,
     /// Where it stands.
     pub phase: Phase,
     /// The queue that it stands in or came through; set from the first enqueueing on.
@@ -104,17 +104,27 @@ pub struct Conversation {
     /// Urgency; higher goes first.
     pub priority: i32,
     /// What it asks of an agent.
-    pub requirement: Requirement,
-    /// What it takes of an agent's capacity.
-    pub weight: u32,
-    /// How long an offer of it stands.
-    pub lease: Millis,
+    pub requirement: Arc<Requirement>,
+    /// The step of it that is in force, from 0.
+    pub step: u32,
+    /// When that ends.
+    pub step_ends_at: Option<Timestamp>,
+    /// By what else it is routed, without the times in it, which stand here: many have the same.
+    pub terms: Arc<Terms>,
+    /// When its service level ends.
+    pub due_at: Option<Timestamp>,
+    /// How much of its wait was over when it came into its queue.
+    pub waited_ms: Millis,
     /// Since when it waits; kept over every re-queueing.
     pub ready_at: Timestamp,
+    /// Since when it stands in its queue; the wait before that is in `waited_ms`.
+    pub queued_at: Option<Timestamp>,
     /// When it began.
     pub opened_at: Timestamp,
     /// When the customer wrote last.
     pub last_inbound_at: Option<Timestamp>,
+    /// When either side wrote last.
+    pub last_word_at: Timestamp,
     /// The newest message.
     pub last_message: Option<MessageId>,
     /// The threads it runs on; answers go by the last.
@@ -123,8 +133,122 @@ pub struct Conversation {
     pub asked: BTreeSet<AgentId>,
     /// Counts the rounds, from 1.
     pub round: u32,
+    /// How many offers of it were made since it was enqueued.
+    pub offers_made: u32,
+    /// How many it could be offered to at once when that was last decided.
+    pub ring_max: u8,
     /// The agent it is meant for, first.
     pub direct: Option<AgentId>,
+    /// Who hands it over, and answers the customer until somebody has accepted.
+    pub keeper: Option<AgentId>,
+    /// Where it was before it was handed over, and what it asked there: for when that is called off.
+    pub before: Option<Box<(QueueId, Arc<Requirement>)>>,
+    /// It counts less, since the customer has been silent for long.
+    pub idle: bool,
+    /// What it takes of the capacity of its holder or keeper.
+    pub units: u32,
+    /// It takes of the interruptible part.
+    pub interruptible: bool,
+    /// The longest wait, of those on which something depends, that it has reached in its queue.
+    pub reached: Millis,
+    /// It is being found out what it is about.
+    pub classifying: Option<Box<crate::classify::Classifying>>,
+    /// The queue's fallback was taken.
+    pub fell_back: bool,
+    /// The program itself told the customer something, and no agent has come since.
+    pub told: bool,
+    /// Since when somebody has been told that nobody can take it.
+    pub alarmed_at: Option<Timestamp>,
+    /// Who reads along: `true` for advice, `false` to supervise.
+    pub readers: Readers,
+    /// With an agent for the first time since.
+    pub answered_at: Option<Timestamp>,
+}
+
+impl Conversation {
+    /// Who answers the customer: the holder, or who is handing it over.
+    #[must_use]
+    pub fn responsible(&self) -> Option<&AgentId> {
+        self.phase.holder().or(self.keeper.as_ref())
+    }
+
+    /// After the fallback, the end of the last step has no more meaning.
+    pub(crate) fn end_last_step(&mut self) {
+        if self.fell_back && self.step as usize + 1 >= self.requirement.steps.len() {
+            self.step_ends_at = None;
+        }
+    }
+
+    /// Whether an agent has it before it: answers the customer, is offered it, or reads along.
+    #[must_use]
+    pub fn concerns(&self, agent: &AgentId) -> bool {
+        let offered = match &self.phase {
+            Phase::Offered { offers } => offers.iter().any(|(_, to)| to == agent),
+            _ => false,
+        };
+        offered || self.responsible() == Some(agent) || self.readers.contains_key(agent)
+    }
+
+    /// The step that is in force.
+    #[must_use]
+    pub fn step(&self) -> &contract::policy::Step {
+        static ANYBODY: std::sync::LazyLock<contract::policy::Step> = std::sync::LazyLock::new(Default::default);
+        self.requirement.step(self.step as usize).unwrap_or(&ANYBODY)
+    }
+}
+
+/// Who reads along in a conversation: `true` for advice, `false` to supervise. Nobody does in most of them, of which
+/// there can be a million, so that it takes no more than a pointer then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Readers(Option<Box<Names>>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Names(BTreeMap<AgentId, bool>);
+
+impl Readers {
+    pub(crate) fn insert(&mut self, reader: AgentId, advice: bool) {
+        self.0.get_or_insert_default().0.insert(reader, advice);
+    }
+
+    pub(crate) fn remove(&mut self, reader: &AgentId) {
+        let Some(names) = &mut self.0 else { return };
+        names.0.remove(reader);
+        if names.0.is_empty() {
+            self.0 = None;
+        }
+    }
+}
+
+impl std::ops::Deref for Readers {
+    type Target = BTreeMap<AgentId, bool>;
+
+    fn deref(&self) -> &Self::Target {
+        static NOBODY: BTreeMap<AgentId, bool> = BTreeMap::new();
+        self.0.as_ref().map_or(&NOBODY, |names| &names.0)
+    }
+}
+
+/// A conversation that has ended, as far as the next one of the customer depends on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Who had it last.
+    pub agent: Option<AgentId>,
+    /// Who had the customer last, in this conversation or one before it, and until when.
+    pub known_to: Option<(AgentId, Timestamp)>,
+    /// Where.
+    pub queue: Option<QueueId>,
+    /// On which channel.
+    pub kind: ChannelKind,
+    /// When it ended.
+    pub closed_at: Timestamp,
+    /// Its threads.
+    pub threads: Vec<ThreadKey>,
+    /// When it began.
+    pub opened_at: Timestamp,
 }
 
 /// A proposal of a conversation to an agent.
@@ -160,8 +284,10 @@ impl ThreadKey {
 /// What is known of a thread; outlives its conversations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadState {
-    /// The account and thread, as they last came.
-    pub reference: ThreadRef,
+    /// The account, as it last came.
+    pub account: Arc<Account>,
+    /// The thread, as it last came, where there is more to it than its key.
+    pub more: Option<Box<Thread>>,
     /// Whose thread.
     pub customer: CustomerId,
     /// The newest number among its messages.
@@ -190,6 +316,18 @@ pub struct Outbound {
 }
 
 impl ThreadState {
+    /// The account and thread, as they last came.
+    #[must_use]
+    pub fn reference(&self, key: &ThreadKey) -> ThreadRef {
+        let thread = self.more.as_deref().cloned().unwrap_or_else(|| plain(&key.key));
+        ThreadRef { account: (*self.account).clone(), thread }
+    }
+
+    /// What there is to a thread besides its key.
+    pub(crate) fn more(thread: &Thread) -> Option<Box<Thread>> {
+        (*thread != plain(&thread.key)).then(|| Box::new(thread.clone()))
+    }
+
     /// Remembers what was sent, and forgets the oldest beyond the bound.
     pub(crate) fn remember(&mut self, sent: Outbound) {
         if self.outbound.len() == OUTBOUND_MAX {
@@ -197,5 +335,17 @@ impl ThreadState {
         }
         self.last_sent = Some(sent.message);
         self.outbound.push_back(sent);
+    }
+}
+
+/// A thread of which nothing is known but its key.
+fn plain(key: &SmolStr) -> Thread {
+    Thread {
+        key: key.clone(),
+        kind: ThreadKind::default(),
+        external_id: None,
+        sub_id: None,
+        subject: None,
+        reply_target: None,
     }
 }

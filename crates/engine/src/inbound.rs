@@ -1,13 +1,18 @@
 //! What an envelope leads to, once it is known whose it is.
 
-use contract::envelope::{EnvelopeKind, Part};
-use contract::event::{EnqueueReason, Requirement, ThreadRef};
+use contract::envelope::EnvelopeKind;
+use contract::event::{Classification, EnqueueReason, ThreadRef};
 use contract::journal::Fingerprint;
-use contract::policy::Route;
-use contract::{AgentId, ConversationId, CustomerId, Envelope, Event, MessageId, QueueId, Timestamp};
+use contract::policy::Reopen;
+use contract::{AgentId, ConversationId, CustomerId, Envelope, Event, MessageId, SmolStr, Timestamp};
+use policy::Facts;
 
 use crate::conversation::{Phase, ThreadKey};
+use crate::enqueue::Entry;
 use crate::state::{State, Step};
+
+/// Signals by which a channel says that the customer has gone.
+const GONE: [&str; 2] = ["leave", "closed"];
 
 impl State {
     /// Whether this provider event was taken in before (R7).
@@ -23,11 +28,30 @@ impl State {
         !matches!(envelope.kind, EnvelopeKind::Receipt | EnvelopeKind::AccountEvent)
     }
 
+    /// Whether a message of the customer would begin a conversation, so that it is worth asking what it is
+    /// about.
+    #[must_use]
+    pub fn begins(&self, customer: Option<CustomerId>, envelope: &Envelope) -> bool {
+        envelope.kind == EnvelopeKind::Message
+            && customer.is_none_or(|customer| self.open_conversation(customer).is_none())
+    }
+
     /// Takes in an envelope. The step is open and may hold the profile's facts already; it is finished
     /// here.
     pub fn receive(&mut self, step: &mut Step, customer: Option<CustomerId>, envelope: Envelope) {
+        self.receive_classified(step, customer, envelope, None);
+    }
+
+    /// Takes in an envelope of which it was asked what it is about.
+    pub fn receive_classified(
+        &mut self,
+        step: &mut Step,
+        customer: Option<CustomerId>,
+        envelope: Envelope,
+        classification: Option<Classification>,
+    ) {
         match (&envelope.kind, customer) {
-            (EnvelopeKind::Message, Some(customer)) => self.receive_message(step, customer, envelope),
+            (EnvelopeKind::Message, Some(customer)) => self.receive_message(step, customer, envelope, classification),
             (EnvelopeKind::Receipt, _) => self.receive_receipt(step, envelope),
             (EnvelopeKind::Edit | EnvelopeKind::Delete | EnvelopeKind::Reaction, Some(customer)) => {
                 match self.open_conversation(customer) {
@@ -37,9 +61,29 @@ impl State {
                     None => self.signal(step, Some(customer), envelope),
                 }
             }
-            (_, customer) => self.signal(step, customer, envelope),
+            (_, customer) => {
+                let gone = matches!(envelope.kind, EnvelopeKind::ContactEvent | EnvelopeKind::ConversationEvent)
+                    && envelope.signal.as_ref().is_some_and(|signal| GONE.contains(&signal.name.as_str()));
+                self.signal(step, customer, envelope);
+                let open = customer.and_then(|customer| self.open_conversation(customer));
+                if let (true, Some(conversation)) = (gone, open) {
+                    self.abandon(step, conversation);
+                }
+            }
         }
         self.finish(step);
+    }
+
+    /// The customer has gone: what still waits is withdrawn at once.
+    pub(crate) fn abandon(&mut self, step: &mut Step, id: ConversationId) {
+        let Some(item) = self.conversations.get(&id).filter(|item| item.phase.queued() && item.keeper.is_none()) else {
+            return;
+        };
+        let waited_ms = self.waited(item, step.at);
+        self.withdraw_offers(step, id, "withdrawn");
+        self.emit(step, Event::ConversationAbandoned { conversation: id, waited_ms });
+        let reason = Some(SmolStr::new_static("abandoned"));
+        self.emit(step, Event::ConversationClosed { conversation: id, by: None, reason, disposition: None });
     }
 
     pub(crate) fn signal(&mut self, step: &mut Step, customer: Option<CustomerId>, envelope: Envelope) {
@@ -47,36 +91,81 @@ impl State {
         self.emit(step, Event::CustomerSignalled { customer, conversation, envelope: Box::new(envelope) });
     }
 
-    fn receive_message(&mut self, step: &mut Step, customer: CustomerId, envelope: Envelope) {
+    fn receive_message(
+        &mut self,
+        step: &mut Step,
+        customer: CustomerId,
+        envelope: Envelope,
+        classification: Option<Classification>,
+    ) {
         let open = self.open_conversation(customer);
-        let conversation = open.unwrap_or(ConversationId(self.last_conversation + 1));
-        let placed = self.route(&envelope);
-        if open.is_none() {
-            let thread = ThreadRef { account: envelope.account.clone(), thread: envelope.thread.clone() };
-            self.emit(step, Event::ConversationOpened { conversation, customer, thread });
+        let thread = ThreadRef { account: envelope.account.clone(), thread: envelope.thread.clone() };
+        let reopened = if open.is_none() { self.reopens(step.at, customer, &envelope) } else { None };
+        let conversation = open.or(reopened).unwrap_or(ConversationId(self.last_conversation + 1));
+        // Rules are asked only of what is new.
+        let facts = open.is_none().then(|| Facts::of(&envelope, classification.as_ref()));
+        let budget = if open.is_none() && classification.is_none() { self.classifier_budget(&envelope) } else { None };
+        match (open, reopened) {
+            (Some(_), _) => {}
+            (None, Some(conversation)) => {
+                self.emit(step, Event::ConversationReopened { conversation, customer, thread });
+            }
+            (None, None) => self.emit(step, Event::ConversationOpened { conversation, customer, thread }),
+        }
+        if let Some(budget) = budget {
+            self.emit(step, Event::ConversationClassifying { conversation, until: step.at + budget });
         }
         let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
         let thread_seq = self.threads.get(&key).map_or(0, |thread| thread.seq) + 1;
         let message = MessageId(self.last_message + 1);
         self.emit(step, Event::MessageReceived { conversation, message, thread_seq, envelope: Box::new(envelope) });
-        if open.is_some() {
-            self.wake(step, conversation);
-        } else if let Some((queue, requirement, priority)) = placed {
-            let event = Event::ConversationEnqueued {
-                conversation,
-                queue,
-                priority,
-                requirement,
-                ready_at: step.at,
-                reason: EnqueueReason::Opened,
-                from: None,
-                direct: None,
-            };
-            self.emit(step, event);
+        if let Some(classification) = classification.filter(|_| open.is_none()) {
+            self.emit(step, Event::ConversationClassified { conversation, classification });
+        }
+        match facts {
+            None => self.wake(step, conversation),
+            // It is routed when the answer comes.
+            Some(_) if budget.is_some() => {}
+            Some(facts) => self.route_new(step, conversation, customer, reopened.is_some(), facts),
         }
     }
 
-    /// The customer wrote: a parked or wrapping conversation goes on.
+    /// Routes what has just begun, or goes on after its end.
+    pub(crate) fn route_new(
+        &mut self,
+        step: &mut Step,
+        conversation: ConversationId,
+        customer: CustomerId,
+        reopened: bool,
+        mut facts: Facts,
+    ) {
+        self.rules.get().complete(&mut facts);
+        if reopened {
+            self.route_reopened(step, conversation, customer, &facts);
+        } else {
+            self.route(step, conversation, &facts, Entry::new(EnqueueReason::Opened));
+        }
+    }
+
+    /// The conversation that goes on when the customer writes after its end, if one does.
+    fn reopens(&self, at: Timestamp, customer: CustomerId, envelope: &Envelope) -> Option<ConversationId> {
+        let past = self.past.get(&customer)?;
+        let goes_on = match self.policy.channel(&envelope.account.kind).reopen {
+            Reopen::Never => false,
+            Reopen::Always => true,
+            Reopen::WithinMs(span) => past.closed_at + span >= at,
+        };
+        (goes_on && past.kind == envelope.account.kind).then_some(past.conversation)
+    }
+
+    /// What was reopened goes to whoever had it, where that can be, else where the rules say.
+    fn route_reopened(&mut self, step: &mut Step, id: ConversationId, customer: CustomerId, facts: &Facts) {
+        let before = self.past.get(&customer).and_then(|past| past.agent.clone());
+        let direct = before.filter(|agent| self.policy.agents.contains_key(agent));
+        self.route(step, id, facts, Entry { direct, ..Entry::new(EnqueueReason::Reopened) });
+    }
+
+    /// The customer wrote: a parked or wrapping conversation goes on, an idle one counts in full again.
     fn wake(&mut self, step: &mut Step, id: ConversationId) {
         let Some(conversation) = self.conversations.get(&id) else { return };
         match &conversation.phase {
@@ -84,17 +173,34 @@ impl State {
                 let agent = agent.clone();
                 self.resume_or_enqueue(step, id, &agent, "message");
             }
-            // It holds its capacity still.
             Phase::Wrapping { agent, .. } => {
                 let agent = agent.clone();
-                let cause = contract::SmolStr::new_static("message");
-                self.emit(step, Event::ConversationResumed { conversation: id, agent, cause });
+                let cause = SmolStr::new_static("message");
+                self.emit(step, Event::ConversationResumed { conversation: id, agent: agent.clone(), cause });
+                self.note_excess(step, &agent);
+            }
+            Phase::Active { agent } if conversation.idle => {
+                let agent = agent.clone();
+                self.emit(step, Event::ConversationReactivated { conversation: id, agent: agent.clone() });
+                self.note_excess(step, &agent);
             }
             Phase::Waiting { .. } | Phase::Offered { .. } | Phase::Active { .. } => {}
         }
     }
 
-    /// A parked conversation goes on with its agent when that has room, else with whom the queue finds.
+    /// Says that an agent has more than it should, since work that counted less came back.
+    pub(crate) fn note_excess(&mut self, step: &mut Step, id: &AgentId) {
+        let (Some(agent), Some(spec)) = (self.agents.get(id), self.policy.agents.get(id)) else { return };
+        let over = agent.primary() > spec.capacity
+            || agent.interruptible > spec.interruptible_capacity.unwrap_or(spec.capacity);
+        if over {
+            let (load, capacity) = (agent.load, spec.capacity);
+            self.emit(step, Event::AgentOverCapacity { agent: id.clone(), load, capacity });
+        }
+    }
+
+    /// A parked conversation goes on with its agent where that is there, even if it then has more than it
+    /// should: else with whom the queue finds.
     pub(crate) fn resume_or_enqueue(
         &mut self,
         step: &mut Step,
@@ -102,87 +208,24 @@ impl State {
         agent: &AgentId,
         cause: &'static str,
     ) {
-        if self.can_resume(id, agent) {
-            let cause = contract::SmolStr::new_static(cause);
+        if self.is_here(agent) {
+            let cause = SmolStr::new_static(cause);
             self.emit(step, Event::ConversationResumed { conversation: id, agent: agent.clone(), cause });
+            self.note_excess(step, agent);
         } else {
-            self.enqueue_again(step, id, EnqueueReason::Resumed, Some(agent.clone()), Some(agent.clone()));
+            let (from, direct) = (Some(agent.clone()), Some(agent.clone()));
+            self.enqueue_again(step, id, Entry { from, direct, ..Entry::new(EnqueueReason::Resumed) });
         }
     }
 
-    /// Whether a parked conversation fits its agent's capacity again and the agent is there.
-    pub(crate) fn can_resume(&self, id: ConversationId, agent: &AgentId) -> bool {
-        let (Some(conversation), Some(state)) = (self.conversations.get(&id), self.agents.get(agent)) else {
-            return false;
-        };
-        let capacity = self.policy.agents.get(agent).map_or(0, |spec| spec.capacity);
-        state.connected
-            && state.presence != contract::event::Presence::Offline
-            && state.load.saturating_add(conversation.weight) <= capacity
-    }
-
-    /// Puts a conversation back into its queue with the age and urgency that it had.
-    pub(crate) fn enqueue_again(
-        &mut self,
-        step: &mut Step,
-        id: ConversationId,
-        reason: EnqueueReason,
-        from: Option<AgentId>,
-        direct: Option<AgentId>,
-    ) {
-        let Some(conversation) = self.conversations.get(&id) else { return };
-        let kept = conversation.queue.as_ref().filter(|queue| self.policy.queues.contains_key(*queue));
-        let Some(queue) = kept.or_else(|| self.policy.default_queue()) else { return };
-        // One that came before there was any policy asks what its first queue asks.
-        let (priority, requirement) = match (&conversation.queue, self.policy.queues.get(queue)) {
-            (None, Some(spec)) => (spec.priority, Requirement { skills: spec.skills.clone() }),
-            _ => (conversation.priority, conversation.requirement.clone()),
-        };
-        let event = Event::ConversationEnqueued {
-            conversation: id,
-            queue: queue.clone(),
-            priority,
-            requirement,
-            ready_at: conversation.ready_at,
-            reason,
-            from,
-            direct,
-        };
-        self.emit(step, event);
-    }
-
-    /// The queue, requirement and priority of a new conversation: the first rule that fits, else the
-    /// default queue. `None` only without any policy.
-    fn route(&self, envelope: &Envelope) -> Option<(QueueId, Requirement, i32)> {
-        let rule = self.policy.routes.iter().find(|route| fits(route, envelope));
-        let queue = rule.map(|route| &route.queue).or_else(|| self.policy.default_queue())?;
-        let spec = self.policy.queues.get(queue)?;
-        let mut requirement = Requirement { skills: spec.skills.clone() };
-        for (skill, level) in rule.iter().flat_map(|route| &route.skills) {
-            let needed = requirement.skills.entry(skill.clone()).or_insert(0);
-            *needed = (*needed).max(*level);
-        }
-        let priority = rule.and_then(|route| route.priority).unwrap_or(spec.priority);
-        Some((queue.clone(), requirement, priority))
+    /// Whether an agent is there and signed in.
+    pub(crate) fn is_here(&self, agent: &AgentId) -> bool {
+        self.policy.agents.contains_key(agent)
+            && self.agents.get(agent).is_some_and(|state| state.connected && state.signed_in())
     }
 
     /// Time since which a conversation has been open to receive; for views.
     pub(crate) fn time(&self) -> Timestamp {
         self.now
     }
-}
-
-fn fits(route: &Route, envelope: &Envelope) -> bool {
-    let language = || {
-        envelope.language.as_ref().or_else(|| {
-            envelope.content.iter().find_map(|part| match part {
-                Part::Text(text) => text.language.as_ref(),
-                _ => None,
-            })
-        })
-    };
-    route.channel.as_ref().is_none_or(|kind| *kind == envelope.account.kind)
-        && route.account.as_ref().is_none_or(|account| *account == envelope.account.id)
-        && route.tag.as_ref().is_none_or(|tag| envelope.tags.contains(tag))
-        && route.language.as_ref().is_none_or(|wanted| language() == Some(wanted))
 }

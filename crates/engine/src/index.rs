@@ -5,175 +5,126 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::event::Requirement;
-use contract::policy::Level;
-use contract::{AgentId, ConversationId, CustomerId, OfferId, QueueId, SkillId, Timestamp};
+use contract::envelope::Account;
+use contract::event::Terms;
+use contract::policy::{CapacityPool, Policy, Takes};
+use contract::{AgentId, ConversationId, CustomerId, Millis, OfferId, QueueId, Timestamp};
 
 use crate::agent::Agent;
-use crate::conversation::{Conversation, Offer, Phase};
+use crate::conversation::{Conversation, Offer, Past, Phase};
+use crate::roster::{AgentNo, Live, Roster, Standing};
+use crate::shared::Shared;
 use crate::state::State;
 use crate::timer::Timer;
-
-/// The order in which waiting items are served: priority, then age, then id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ItemKey {
-    /// The negated priority, so that the highest comes first.
-    pub(crate) urgency: i64,
-    pub(crate) ready_at: Timestamp,
-    pub(crate) conversation: ConversationId,
-}
-
-/// Items that ask the same of an agent: whoever may take one may take all.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Class {
-    pub(crate) weight: u32,
-    pub(crate) requirement: Requirement,
-}
-
-/// Agents of the same capacity and skills: whoever of them has room may take what any of them may.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kind {
-    pub(crate) capacity: u32,
-    pub(crate) skills: BTreeMap<SkillId, Level>,
-}
-
-/// The order in which agents are preferred: least loaded, then longest without a new conversation,
-/// then by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Rank {
-    pub(crate) share: Share,
-    pub(crate) last_assigned_at: Option<Timestamp>,
-    pub(crate) agent: AgentId,
-    /// What the share was reckoned from.
-    pub(crate) load: u32,
-}
-
-/// A load as a part of the capacity, in units of 2^-32: among agents of one capacity, different loads
-/// are different shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Share(u64);
+use crate::waiting::Waiting;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
-    pub(crate) waiting: BTreeMap<QueueId, BTreeMap<Class, BTreeSet<ItemKey>>>,
-    /// Waiting items by the agent that they are meant for, who need not work their queue.
-    pub(crate) meant: BTreeMap<AgentId, BTreeSet<ItemKey>>,
-    /// Agents that take offers and have room, by queue and the number of their kind.
-    pub(crate) ready: BTreeMap<QueueId, BTreeMap<usize, BTreeSet<Rank>>>,
-    /// Where each of them stands in `ready`.
-    ranked: BTreeMap<AgentId, Rank>,
-    /// The kinds of agents that the policy names, and the number of each agent's.
-    pub(crate) kinds: Vec<Kind>,
-    kind_of: BTreeMap<AgentId, usize>,
-    /// The members of each queue, by name.
-    pub(crate) members: BTreeMap<QueueId, Vec<AgentId>>,
+    pub(crate) waiting: Waiting,
+    pub(crate) roster: Roster,
     pub(crate) by_customer: BTreeMap<CustomerId, ConversationId>,
+    /// The queues that are closed.
+    pub(crate) closed: BTreeSet<crate::roster::TeamNo>,
+    /// How many queued conversations are meant for an agent.
+    pub(crate) direct: BTreeMap<AgentId, u32>,
+    /// Queued conversations that nobody who is signed in could take when that was last looked at.
+    pub(crate) alarmed: BTreeSet<ConversationId>,
+    /// Ended conversations that are remembered, by when they ended.
+    pub(crate) past: BTreeSet<(Timestamp, CustomerId)>,
+    /// By what conversations are routed; many by the same.
+    pub(crate) terms: Shared<Terms>,
+    /// The accounts that threads are on.
+    pub(crate) accounts: Shared<Account>,
     /// What a step must still match.
-    pub(crate) dirty_items: BTreeSet<ItemKey>,
-    pub(crate) dirty_agents: BTreeSet<AgentId>,
-}
-
-impl Share {
-    pub(crate) fn of(load: u32, capacity: u32) -> Self {
-        Self((u64::from(load) << 32) / u64::from(capacity.max(1)))
-    }
-}
-
-impl ItemKey {
-    pub(crate) fn of(id: ConversationId, conversation: &Conversation) -> Self {
-        Self { urgency: -i64::from(conversation.priority), ready_at: conversation.ready_at, conversation: id }
-    }
-}
-
-impl Class {
-    pub(crate) fn of(conversation: &Conversation) -> Self {
-        Self { weight: conversation.weight, requirement: conversation.requirement.clone() }
-    }
-}
-
-/// The timer that a phase sets.
-fn timer_of(id: ConversationId, phase: &Phase) -> Option<(Timestamp, Timer)> {
-    match phase {
-        Phase::Waiting { next_round_at: Some(at) } => Some((*at, Timer::Round(id))),
-        Phase::Parked { until: Some(at), .. } => Some((*at, Timer::Park(id))),
-        Phase::Wrapping { until, .. } => Some((*until, Timer::WrapUp(id))),
-        _ => None,
-    }
+    pub(crate) dirty_items: BTreeSet<ConversationId>,
+    pub(crate) dirty_agents: BTreeSet<AgentNo>,
 }
 
 /// What a conversation takes of an agent.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Grip {
     agent: AgentId,
     units: u32,
-    held: bool,
+    interruptible: bool,
+    role: Role,
+}
+
+/// The timers of one conversation; those of waiting in the places of those of talking, which it cannot have too.
+type Timers = [Option<(Timestamp, Timer)>; 6];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Offered,
+    Holds,
+    Keeps,
+}
+
+fn grips(conversation: &Conversation) -> Vec<Grip> {
+    let grip = |agent: &AgentId, units, role| Grip {
+        agent: agent.clone(),
+        units,
+        interruptible: conversation.interruptible,
+        role,
+    };
+    let keeper = conversation.keeper.iter().map(|agent| grip(agent, conversation.units, Role::Keeps));
+    match &conversation.phase {
+        Phase::Waiting { .. } => keeper.collect(),
+        Phase::Offered { offers } => {
+            let offered = offers.iter().map(|(_, agent)| grip(agent, conversation.terms.weight, Role::Offered));
+            offered.chain(keeper).collect()
+        }
+        Phase::Active { agent } | Phase::Parked { agent, .. } | Phase::Wrapping { agent, .. } => {
+            vec![grip(agent, conversation.units, Role::Holds)]
+        }
+    }
+}
+
+/// What a conversation takes: of whom, how many units, and whether of the interruptible part.
+pub(crate) fn taken(conversation: &Conversation) -> impl Iterator<Item = (AgentId, u32, bool)> {
+    grips(conversation).into_iter().map(|grip| (grip.agent, grip.units, grip.interruptible))
 }
 
 impl Grip {
-    fn of(conversation: &Conversation) -> Option<Self> {
-        let phase = &conversation.phase;
-        let units = if phase.takes_capacity() { conversation.weight } else { 0 };
-        phase.agent().map(|agent| Self { agent: agent.clone(), units, held: phase.holder().is_some() })
-    }
-
-    fn release(&self, id: ConversationId, agent: &mut Agent) {
+    fn release(&self, id: ConversationId, conversation: &Conversation, agent: &mut Agent) {
         agent.load = agent.load.saturating_sub(self.units);
-        agent.holds.remove(&id);
+        if self.interruptible {
+            agent.interruptible = agent.interruptible.saturating_sub(self.units);
+        }
+        take_from(&mut agent.by_channel, &conversation.kind);
+        for label in &conversation.terms.labels {
+            take_from(&mut agent.by_label, label);
+        }
+        match self.role {
+            Role::Offered => false,
+            Role::Holds => agent.holds.remove(&id),
+            Role::Keeps => agent.keeps.remove(&id),
+        };
     }
 
-    fn take(&self, id: ConversationId, agent: &mut Agent) {
+    fn take(&self, id: ConversationId, conversation: &Conversation, agent: &mut Agent) {
         agent.load = agent.load.saturating_add(self.units);
-        if self.held {
-            agent.holds.insert(id);
+        if self.interruptible {
+            agent.interruptible = agent.interruptible.saturating_add(self.units);
         }
+        *agent.by_channel.entry(conversation.kind.clone()).or_default() += 1;
+        for label in &conversation.terms.labels {
+            *agent.by_label.entry(label.clone()).or_default() += 1;
+        }
+        match self.role {
+            Role::Offered => false,
+            Role::Holds => agent.holds.insert(id),
+            Role::Keeps => agent.keeps.insert(id),
+        };
     }
 }
 
-impl Index {
-    /// Enters what follows from a conversation alone.
-    fn enter(&mut self, id: ConversationId, conversation: &Conversation) {
-        if let Some(timer) = timer_of(id, &conversation.phase) {
-            self.timers.insert(timer);
-        }
-        if let (Phase::Waiting { .. }, Some(queue)) = (&conversation.phase, &conversation.queue) {
-            let key = ItemKey::of(id, conversation);
-            let classes = self.waiting.entry(queue.clone()).or_default();
-            classes.entry(Class::of(conversation)).or_default().insert(key);
-            if let Some(direct) = &conversation.direct {
-                self.meant.entry(direct.clone()).or_default().insert(key);
-            }
-            self.dirty_items.insert(key);
-        }
-    }
-
-    /// Takes out what [`Index::enter`] entered, and what is empty then.
-    fn leave(&mut self, id: ConversationId, conversation: &Conversation) {
-        if let Some(timer) = timer_of(id, &conversation.phase) {
-            self.timers.remove(&timer);
-        }
-        if let (Phase::Waiting { .. }, Some(queue)) = (&conversation.phase, &conversation.queue) {
-            let key = ItemKey::of(id, conversation);
-            if let Some(classes) = self.waiting.get_mut(queue) {
-                remove_from(classes, &Class::of(conversation), &key);
-                if classes.is_empty() {
-                    self.waiting.remove(queue);
-                }
-            }
-            if let Some(direct) = &conversation.direct {
-                remove_from(&mut self.meant, direct, &key);
-            }
-            self.dirty_items.remove(&key);
-        }
-    }
-}
-
-/// Takes a value out of the set that a key names, and the set with it when it is empty.
-fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    if let Some(set) = sets.get_mut(key) {
-        set.remove(value);
-        if set.is_empty() {
-            sets.remove(key);
+/// Counts one less, and forgets what is no more.
+fn take_from<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -181,91 +132,254 @@ fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, val
 impl State {
     /// Rebuilds everything that is derived; for a state that was read from a snapshot.
     pub fn reindex(&mut self) {
-        self.index = Index::default();
         self.seen.reindex();
-        self.index_roster();
-        for (id, conversation) in &self.conversations {
-            self.index.enter(*id, conversation);
-            self.index.by_customer.insert(conversation.customer, *id);
-        }
-        for (id, offer) in &self.offers {
-            self.index.timers.insert((offer.expires_at, Timer::Offer(*id)));
-        }
-        for (id, agent) in &self.agents {
-            self.index.timers.extend(agent.grace_until.map(|at| (at, Timer::Grace(id.clone()))));
-        }
-        let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
-        for id in agents {
-            self.rank_agent(&id);
-        }
+        self.rules = crate::state::Rules::of(&self.policy);
+        self.rebuild_index();
         self.index.dirty_agents.clear();
         self.index.dirty_items.clear();
     }
 
-    /// The members of each queue and the kinds of agents, from the policy. Nobody is ranked after it.
-    pub(crate) fn index_roster(&mut self) {
-        let index = &mut self.index;
-        index.members.clear();
-        index.ready.clear();
-        index.ranked.clear();
-        index.kind_of.clear();
-        let mut kinds: BTreeMap<Kind, Vec<&AgentId>> = BTreeMap::new();
-        for (id, spec) in &self.policy.agents {
-            for queue in &spec.queues {
-                index.members.entry(queue.clone()).or_default().push(id.clone());
+    /// Rebuilds the index; everything is to be matched after it.
+    pub(crate) fn rebuild_index(&mut self) {
+        self.index = Index { roster: Roster::of(&self.policy), ..Index::default() };
+        let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
+        for id in agents {
+            if let Some(agent) = self.agents.get(&id) {
+                self.index.timers.extend(timers_of_agent(&id, agent).into_iter().flatten());
+                if let Some(no) = self.index.roster.numbers.get(&id).copied() {
+                    rank_agent(&mut self.index, &self.policy, no, agent);
+                }
             }
-            kinds.entry(Kind { capacity: spec.capacity, skills: spec.skills.clone() }).or_default().push(id);
         }
-        for (number, agents) in kinds.values().enumerate() {
-            index.kind_of.extend(agents.iter().map(|id| ((*id).clone(), number)));
+        for thread in self.threads.values_mut() {
+            thread.account = self.index.accounts.take((*thread.account).clone());
         }
-        index.kinds = kinds.into_keys().collect();
+        let mut conversations = std::mem::take(&mut self.conversations);
+        for (id, conversation) in &mut conversations {
+            let timers = self.timers_of(*id, conversation);
+            self.index.timers.extend(timers.into_iter().flatten());
+            conversation.terms = self.index.terms.take((*conversation.terms).clone());
+            self.enter(*id, conversation);
+            self.index.by_customer.insert(conversation.customer, *id);
+        }
+        self.conversations = conversations;
+        for (id, offer) in &self.offers {
+            self.index.timers.insert((offer.expires_at, Timer::Offer(*id)));
+        }
+        for (id, queue) in &self.queues {
+            self.index.timers.extend(queue.changes_at.map(|at| (at, Timer::Hours(Box::new(id.clone())))));
+            let team = self.index.roster.queues.get(id).filter(|_| queue.closed).copied();
+            self.index.closed.extend(team);
+        }
+        self.index.past = self.past.iter().map(|(customer, past)| (past.closed_at, *customer)).collect();
+    }
+
+    /// Enters what follows from a conversation alone, save for its timers.
+    fn enter(&mut self, id: ConversationId, conversation: &mut Conversation) {
+        if conversation.phase.queued() {
+            if let Some(direct) = &conversation.direct {
+                *self.index.direct.entry(direct.clone()).or_default() += 1;
+            }
+            if conversation.alarmed_at.is_some() {
+                self.index.alarmed.insert(id);
+            }
+        }
+        if matches!(conversation.phase, Phase::Waiting { .. }) && conversation.queue.is_some() {
+            let Index { waiting, roster, .. } = &mut self.index;
+            if let Some(requirement) = waiting.insert(id, conversation, &self.policy, roster, self.now) {
+                // The same one as all that ask it.
+                conversation.requirement = requirement;
+            }
+            self.index.dirty_items.insert(id);
+        }
+    }
+
+    /// Takes out what [`State::enter`] entered.
+    fn leave(&mut self, id: ConversationId, conversation: &Conversation) {
+        if conversation.phase.queued() {
+            if let Some(direct) = &conversation.direct {
+                take_from(&mut self.index.direct, direct);
+            }
+            if conversation.alarmed_at.is_some() {
+                self.index.alarmed.remove(&id);
+            }
+        }
+        if matches!(conversation.phase, Phase::Waiting { .. }) {
+            self.index.waiting.remove(id, conversation.due_at);
+            self.index.dirty_items.remove(&id);
+        }
+    }
+
+    /// The timers that a conversation sets.
+    fn timers_of(&self, id: ConversationId, item: &Conversation) -> Timers {
+        let (mut phase, mut first, mut second, mut third, mut fourth) = (None, None, None, None, None);
+        match &item.phase {
+            Phase::Waiting { next_round_at } => phase = next_round_at.map(|at| (at, Timer::Round(id))),
+            Phase::Parked { until, .. } => phase = until.map(|at| (at, Timer::Park(id))),
+            Phase::Wrapping { until, .. } => phase = Some((*until, Timer::WrapUp(id))),
+            _ => {}
+        }
+        let classify = item.classifying.as_ref().map(|pending| (pending.until, Timer::Classify(id)));
+        if item.phase.queued() {
+            first = item.step_ends_at.map(|at| (at, Timer::Step(id)));
+            if let Some(queue) = item.queue.as_ref().and_then(|queue| self.policy.queues.get(queue)) {
+                // The fallback is taken once: a limit that is reached after it changes nothing.
+                let limits = Some(&queue.limits).filter(|_| !item.fell_back);
+                let longest = limits.and_then(|limits| limits.wait_max_ms);
+                second = longest.and_then(|longest| Some((self.waited_at(item, longest)?, Timer::WaitMax(id))));
+                let longest = limits.and_then(|limits| limits.wait_without_agents_max_ms);
+                if let (Some(longest), Some(since), Some(queue)) = (longest, item.alarmed_at, &item.queue) {
+                    // That nobody is there while it is closed is no wonder.
+                    let end = self.rules.get().open_deadline(queue, since, longest);
+                    fourth = end.map(|at| (at, Timer::NoAgents(id)));
+                }
+                let next = self.next_milestone(item).and_then(|next| self.waited_at(item, next));
+                third = next.map(|at| (at, Timer::Waited(id)));
+            }
+        }
+        if let Phase::Active { .. } | Phase::Parked { .. } = &item.phase
+            && let Some(channel) = self.policy.channels.get(&item.kind)
+        {
+            let active = matches!(item.phase, Phase::Active { .. });
+            if active
+                && !item.idle
+                && let (Some(after), Some(last)) = (channel.idle_after_ms, item.last_inbound_at)
+            {
+                first = Some((last + after, Timer::Idle(id)));
+            }
+            let park = channel.park_after_ms.filter(|_| active);
+            second = park.map(|after| (item.last_word_at + after, Timer::ParkIdle(id)));
+            third = channel.close_after_ms.map(|after| (item.last_word_at + after, Timer::CloseIdle(id)));
+        }
+        [phase, first, second, third, fourth, classify]
+    }
+
+    /// The next wait of a queued conversation on which something depends.
+    pub(crate) fn next_milestone(&self, item: &Conversation) -> Option<Millis> {
+        let queue = item.queue.as_ref()?;
+        let roster = &self.index.roster;
+        // Members of other queues that the step asks may be asked late too.
+        let asked = std::iter::once(queue).chain(&item.step().pool.queues);
+        let teams = asked.filter_map(|queue| roster.team(*roster.queues.get(queue)?));
+        let delays = teams.flat_map(|team| &team.delays).map(|delay| Millis(*delay));
+        let spec = self.policy.queues.get(queue);
+        let overflows = spec.into_iter().flat_map(|queue| &queue.overflow).map(|overflow| overflow.after_ms);
+        delays.chain(overflows).filter(|wait| *wait > item.reached).min()
+    }
+
+    /// When a queued conversation will have waited so long, of time that counts.
+    pub(crate) fn waited_at(&self, item: &Conversation, span: Millis) -> Option<Timestamp> {
+        let (queue, since) = (item.queue.as_ref()?, item.queued_at?);
+        let left = Millis(span.0.saturating_sub(item.waited_ms.0));
+        self.rules.get().open_deadline(queue, since, left)
+    }
+
+    /// How much of a conversation's wait is over, of time that counts.
+    pub(crate) fn waited(&self, item: &Conversation, now: Timestamp) -> Millis {
+        let current = match (&item.queue, item.queued_at) {
+            (Some(queue), Some(since)) => self.rules.get().open_between(queue, since, now),
+            _ => Millis(0),
+        };
+        Millis(item.waited_ms.0.saturating_add(current.0))
     }
 
     /// Changes an open conversation and everything that follows from it.
     pub(crate) fn change_conversation(&mut self, id: ConversationId, change: impl FnOnce(&mut Conversation)) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        self.index.leave(id, conversation);
-        let before = Grip::of(conversation);
-        change(conversation);
-        let after = Grip::of(conversation);
-        self.index.enter(id, conversation);
-        self.shift(id, before, after);
+        // Taken away as a whole, which moves three words: to take one out and put it back costs two walks through
+        // the tree. Nothing of what follows looks at other conversations.
+        let mut conversations = std::mem::take(&mut self.conversations);
+        if let Some(conversation) = conversations.get_mut(&id) {
+            self.leave(id, conversation);
+            let timers = self.timers_of(id, conversation);
+            let before = (grips(conversation), conversation.kind.clone(), conversation.terms.labels.clone());
+            change(conversation);
+            let after = grips(conversation);
+            self.shift(id, conversation, before, after);
+            self.set_timers(timers, self.timers_of(id, conversation));
+            self.enter(id, conversation);
+        }
+        self.conversations = conversations;
     }
 
-    pub(crate) fn insert_conversation(&mut self, id: ConversationId, conversation: Conversation) {
-        self.index.enter(id, &conversation);
+    /// Sets timers in place of others; most changes leave most of them as they were.
+    fn set_timers(&mut self, before: Timers, after: Timers) {
+        for (before, after) in before.into_iter().zip(after) {
+            if before != after {
+                if let Some(before) = before {
+                    self.index.timers.remove(&before);
+                }
+                self.index.timers.extend(after);
+            }
+        }
+    }
+
+    pub(crate) fn insert_conversation(&mut self, id: ConversationId, mut conversation: Conversation) {
+        conversation.terms = self.index.terms.take((*conversation.terms).clone());
         self.index.by_customer.insert(conversation.customer, id);
-        let grip = Grip::of(&conversation);
-        self.conversations.insert(id, conversation);
-        self.shift(id, None, grip);
+        self.set_timers(Timers::default(), self.timers_of(id, &conversation));
+        self.enter(id, &mut conversation);
+        self.conversations.insert(id, Box::new(conversation));
     }
 
     pub(crate) fn remove_conversation(&mut self, id: ConversationId) {
         let Some(conversation) = self.conversations.remove(&id) else { return };
-        self.index.leave(id, &conversation);
+        self.leave(id, &conversation);
+        self.index.terms.give_back(&conversation.terms);
+        self.set_timers(self.timers_of(id, &conversation), Timers::default());
         if self.index.by_customer.get(&conversation.customer) == Some(&id) {
             self.index.by_customer.remove(&conversation.customer);
         }
-        self.shift(id, Grip::of(&conversation), None);
+        for grip in grips(&conversation) {
+            self.change_agent(&grip.agent, |agent| grip.release(id, &conversation, agent));
+        }
+        for reader in conversation.readers.keys() {
+            self.change_agent(reader, |agent| {
+                agent.reads.remove(&id);
+            });
+        }
     }
 
-    /// Moves what a conversation takes from one agent to another. With the same agent it is one change:
-    /// in between, the agent would seem to have room that it has not.
-    fn shift(&mut self, id: ConversationId, before: Option<Grip>, after: Option<Grip>) {
-        match (before, after) {
-            (before, after) if before == after => {}
-            (Some(before), Some(after)) if before.agent == after.agent => self.change_agent(&before.agent, |agent| {
-                before.release(id, agent);
-                after.take(id, agent);
-            }),
-            (before, after) => {
-                if let Some(before) = before {
-                    self.change_agent(&before.agent, |agent| before.release(id, agent));
+    /// Moves what a conversation takes from some agents to others. Of the same agent it is one change: in
+    /// between, the agent would seem to have room that it has not.
+    fn shift(
+        &mut self,
+        id: ConversationId,
+        conversation: &Conversation,
+        (before, kind, labels): (Vec<Grip>, contract::ChannelKind, BTreeSet<contract::SmolStr>),
+        after: Vec<Grip>,
+    ) {
+        let labelled = labels != conversation.terms.labels;
+        if before == after && kind == conversation.kind && !labelled {
+            return;
+        }
+        let mut agents: Vec<&AgentId> = before.iter().chain(&after).map(|grip| &grip.agent).collect();
+        agents.sort_unstable();
+        agents.dedup();
+        for id_of_agent in agents {
+            self.change_agent(id_of_agent, |agent| {
+                for grip in before.iter().filter(|grip| grip.agent == *id_of_agent) {
+                    // As it was: the channel and the labels may be others by now.
+                    agent.load = agent.load.saturating_sub(grip.units);
+                    if grip.interruptible {
+                        agent.interruptible = agent.interruptible.saturating_sub(grip.units);
+                    }
+                    take_from(&mut agent.by_channel, &kind);
+                    for label in &labels {
+                        take_from(&mut agent.by_label, label);
+                    }
+                    match grip.role {
+                        Role::Offered => false,
+                        Role::Holds => agent.holds.remove(&id),
+                        Role::Keeps => agent.keeps.remove(&id),
+                    };
                 }
-                if let Some(after) = after {
-                    self.change_agent(&after.agent, |agent| after.take(id, agent));
+                for grip in after.iter().filter(|grip| grip.agent == *id_of_agent) {
+                    grip.take(id, conversation, agent);
                 }
+            });
+            if labelled {
+                // One label less may make room where no unit got free.
+                self.rematch(id_of_agent);
             }
         }
     }
@@ -286,56 +400,112 @@ impl State {
         }
     }
 
+    /// Remembers an ended conversation, and forgets those that ended too long ago to matter.
+    pub(crate) fn remember_past(&mut self, customer: CustomerId, past: Past, keep: Millis) {
+        let now = past.closed_at;
+        if let Some(before) = self.past.insert(customer, past) {
+            self.index.past.remove(&(before.closed_at, customer));
+        }
+        self.index.past.insert((now, customer));
+        while let Some((at, customer)) = self.index.past.first().copied().filter(|(at, _)| *at + keep < now) {
+            self.index.past.remove(&(at, customer));
+            self.past.remove(&customer);
+        }
+    }
+
+    /// Notes that a queue is closed, or open: what waits in it may then be matched.
+    pub(crate) fn mark_closed(&mut self, queue: &QueueId, closed: bool) {
+        let Index { roster, closed: all, dirty_agents, waiting, .. } = &mut self.index;
+        let Some(team) = roster.queues.get(queue).copied() else { return };
+        if closed {
+            all.insert(team);
+        } else if all.remove(&team) {
+            let asked = waiting.classes().filter(|class| class.home == team).flat_map(|class| &class.teams);
+            let asked: BTreeSet<crate::roster::TeamNo> = asked.copied().collect();
+            dirty_agents.extend(asked.into_iter().flat_map(|team| roster.ready(team)));
+        }
+    }
+
+    pub(crate) fn change_queue(&mut self, id: &QueueId, change: impl FnOnce(&mut crate::queue::QueueState)) {
+        let queue = self.queues.entry(id.clone()).or_default();
+        if let Some(at) = queue.changes_at {
+            self.index.timers.remove(&(at, Timer::Hours(Box::new(id.clone()))));
+        }
+        change(queue);
+        if let Some(at) = queue.changes_at {
+            self.index.timers.insert((at, Timer::Hours(Box::new(id.clone()))));
+        }
+    }
+
     /// Changes an agent, and its place among those with room.
     pub(crate) fn change_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) {
         let Some(agent) = self.agents.get_mut(id) else { return };
-        if let Some(at) = agent.grace_until {
-            self.index.timers.remove(&(at, Timer::Grace(id.clone())));
-        }
+        let before = timers_of_agent(id, agent);
         change(agent);
-        let capacity = self.policy.agents.get(id).map_or(0, |spec| spec.capacity);
-        agent.excess = agent.excess.min(agent.load.saturating_sub(capacity));
-        if let Some(at) = agent.grace_until {
-            self.index.timers.insert((at, Timer::Grace(id.clone())));
+        let no = self.index.roster.numbers.get(id).copied();
+        let slot = no.and_then(|no| self.index.roster.slot(no));
+        let (capacity, interruptible) = slot.map_or((0, 0), |slot| (slot.capacity, slot.interruptible_capacity));
+        agent.excess = agent.excess.min(agent.primary().saturating_sub(capacity));
+        agent.interruptible_excess = agent.interruptible_excess.min(agent.interruptible.saturating_sub(interruptible));
+        let after = timers_of_agent(id, agent);
+        if before != after {
+            for timer in before.into_iter().flatten() {
+                self.index.timers.remove(&timer);
+            }
+            self.index.timers.extend(after.into_iter().flatten());
         }
-        self.rank_agent(id);
+        if let Some(no) = no {
+            rank_agent(&mut self.index, &self.policy, no, agent);
+        }
     }
 
-    /// Puts an agent where it belongs among those that take offers and have room.
-    fn rank_agent(&mut self, id: &AgentId) {
-        let after = self.rank_of(id);
-        if self.index.ranked.get(id) == after.as_ref() {
-            return;
-        }
-        let index = &mut self.index;
-        let before = index.ranked.remove(id);
-        // Whoever is or was ranked is in the policy, with the same queues and kind: see `index_roster`.
-        let (Some(spec), Some(kind)) = (self.policy.agents.get(id), index.kind_of.get(id)) else { return };
-        for queue in &spec.queues {
-            let kinds = index.ready.entry(queue.clone()).or_default();
-            if let Some(rank) = &before {
-                remove_from(kinds, kind, rank);
-            }
-            if let Some(rank) = &after {
-                kinds.entry(*kind).or_default().insert(rank.clone());
-            }
-        }
-        let Some(rank) = after else { return };
-        // More room than before, or room where there was none: something may fit now.
-        if before.is_none_or(|old| old.load > rank.load) {
-            index.dirty_agents.insert(id.clone());
-        }
-        index.ranked.insert(id.clone(), rank);
+    /// What stands above the capacity now is allowed: the engine did not offer it.
+    pub(crate) fn allow_excess(&mut self, id: &AgentId) {
+        let spec = self.policy.agents.get(id);
+        let capacity = spec.map_or(0, |spec| spec.capacity);
+        let interruptible = spec.map_or(0, |spec| spec.interruptible_capacity.unwrap_or(spec.capacity));
+        self.change_agent(id, |agent| {
+            agent.excess = agent.primary().saturating_sub(capacity);
+            agent.interruptible_excess = agent.interruptible.saturating_sub(interruptible);
+        });
     }
 
-    fn rank_of(&self, id: &AgentId) -> Option<Rank> {
-        let agent = self.agents.get(id)?;
-        let spec = self.policy.agents.get(id)?;
-        (agent.takes_offers() && agent.load < spec.capacity).then(|| Rank {
-            share: Share::of(agent.load, spec.capacity),
-            last_assigned_at: agent.last_assigned_at,
-            agent: id.clone(),
-            load: agent.load,
-        })
+    /// The part of the capacity that conversations of a channel kind take.
+    pub(crate) fn interrupts(&self, kind: &contract::ChannelKind) -> bool {
+        self.policy.channel(kind).pool == CapacityPool::Interruptible
     }
+}
+
+/// Puts an agent where it belongs among those that take offers and have room.
+fn rank_agent(index: &mut Index, policy: &Policy, no: AgentNo, agent: &Agent) {
+    let Some((capacity, position)) = index.roster.slot(no).map(|slot| (slot.capacity, slot.position)) else { return };
+    let takes = policy.presence(agent.presence.as_str()).map_or(&Takes::Nothing, |spec| &spec.takes);
+    let live = Live {
+        signed_in: agent.signed_in(),
+        takes: *takes != Takes::Nothing,
+        takes_all: *takes == Takes::Everything,
+        ready: agent.connected
+            && *takes != Takes::Nothing
+            && agent.rest_until.is_none()
+            && agent.rate_until.is_none()
+            && agent.not_responding_until.is_none()
+            && agent.primary() < capacity,
+        primary: agent.primary(),
+        interruptible: agent.interruptible,
+        items: agent.items(),
+        standing: Standing::of(agent, capacity, position),
+    };
+    if index.roster.update(no, live) {
+        index.dirty_agents.insert(no);
+    }
+}
+
+/// The timers that an agent sets.
+fn timers_of_agent(id: &AgentId, agent: &Agent) -> [Option<(Timestamp, Timer)>; 3] {
+    let rest = agent.rest_until.max(agent.rate_until);
+    [
+        agent.grace_until.map(|at| (at, Timer::Grace(Box::new(id.clone())))),
+        agent.not_responding_until.map(|at| (at, Timer::Responding(Box::new(id.clone())))),
+        rest.map(|at| (at, Timer::Rest(Box::new(id.clone())))),
+    ]
 }

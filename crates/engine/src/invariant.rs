@@ -16,7 +16,7 @@ pub enum Invariant {
     OnePlace,
     /// R2: an agent's load never exceeds its capacity, save where the policy lowered it.
     WithinCapacity,
-    /// R3: no offer without the required skills.
+    /// R3: no offer without what the step in force requires.
     Skilled,
     /// R4: when quiet, no waiting conversation has an eligible agent with room.
     NoneOverlooked,
@@ -107,83 +107,93 @@ impl State {
         for id in self.agents.values().flat_map(|agent| &agent.holds) {
             *holders.entry(*id).or_default() += 1;
         }
+        let mut keepers: BTreeMap<ConversationId, usize> = BTreeMap::new();
+        for id in self.agents.values().flat_map(|agent| &agent.keeps) {
+            *keepers.entry(*id).or_default() += 1;
+        }
         let mut standing = 0;
         for (id, conversation) in &self.conversations {
-            let queue = conversation.queue.as_ref();
-            let key = crate::index::ItemKey::of(*id, conversation);
-            let queued = queue
-                .and_then(|queue| self.index.waiting.get(queue)?.get(&crate::index::Class::of(conversation)))
-                .is_some_and(|items| items.contains(&key));
+            let queued = self.index.waiting.contains(*id);
             standing += usize::from(queued);
-            let waiting = matches!(conversation.phase, Phase::Waiting { .. }) && queue.is_some();
+            let waiting = matches!(conversation.phase, Phase::Waiting { .. }) && conversation.queue.is_some();
             if queued != waiting {
                 found.push(violated(
                     Invariant::OnePlace,
                     format!("{id} is {} and queued: {queued}", conversation.phase.name()),
                 ));
             }
-            if waiting && queue.is_none_or(|queue| !self.policy.queues.contains_key(queue)) {
+            if waiting && conversation.queue.as_ref().is_none_or(|queue| !self.policy.queues.contains_key(queue)) {
                 found.push(violated(Invariant::OnePlace, format!("{id} waits in a queue that there is not")));
             }
             let holders = holders.remove(id).unwrap_or(0);
             if holders != usize::from(conversation.phase.holder().is_some()) {
                 found.push(violated(Invariant::OnePlace, format!("{id} is held by {holders} agents")));
             }
+            let keepers = keepers.remove(id).unwrap_or(0);
+            if keepers != usize::from(conversation.keeper.is_some())
+                || conversation.keeper.is_some() && conversation.phase.holder().is_some()
+            {
+                found.push(violated(Invariant::OnePlace, format!("{id} is kept by {keepers} agents")));
+            }
         }
-        for id in holders.keys() {
+        for id in holders.keys().chain(keepers.keys()) {
             found.push(violated(Invariant::OnePlace, format!("{id} is held, and not open")));
         }
-        let entered: usize = self.index.waiting.values().flat_map(BTreeMap::values).map(BTreeSet::len).sum();
+        let entered = self.index.waiting.len();
         if entered != standing {
             found.push(violated(Invariant::OnePlace, format!("{entered} stand in queues, {standing} should")));
         }
     }
 
     fn check_agents(&self, found: &mut Vec<Violation>) {
-        let mut loads: BTreeMap<_, u32> = BTreeMap::new();
-        for conversation in self.conversations.values().filter(|conversation| conversation.phase.takes_capacity()) {
-            if let Some(agent) = conversation.phase.agent() {
-                *loads.entry(agent).or_default() += conversation.weight;
-            }
+        let mut loads: BTreeMap<contract::AgentId, (u32, u32)> = BTreeMap::new();
+        for (agent, units, interruptible) in self.conversations.values().flat_map(|item| crate::index::taken(item)) {
+            let load = loads.entry(agent).or_default();
+            load.0 += units;
+            load.1 += if interruptible { units } else { 0 };
         }
         for (id, agent) in &self.agents {
-            let load = loads.get(id).copied().unwrap_or(0);
-            let capacity = self.policy.agents.get(id).map_or(0, |spec| spec.capacity);
-            if agent.load != load || load > capacity.saturating_add(agent.excess) {
-                let detail =
-                    format!("{id} holds {load}, counts {}, may hold {capacity} + {}", agent.load, agent.excess);
+            let (load, interruptible) = loads.get(id).copied().unwrap_or_default();
+            let spec = self.policy.agents.get(id);
+            let capacity = spec.map_or(0, |spec| spec.capacity);
+            let second = spec.map_or(0, |spec| spec.interruptible_capacity.unwrap_or(spec.capacity));
+            let over = load - interruptible > capacity.saturating_add(agent.excess)
+                || interruptible > second.saturating_add(agent.interruptible_excess);
+            if (agent.load, agent.interruptible) != (load, interruptible) || over {
+                let detail = format!(
+                    "{id} holds {load} ({interruptible} of it interruptible), counts {} ({}), may hold {capacity} + {} and {second} + {}",
+                    agent.load, agent.interruptible, agent.excess, agent.interruptible_excess
+                );
                 found.push(violated(Invariant::WithinCapacity, detail));
             }
         }
     }
 
     fn check_offers(&self, found: &mut Vec<Violation>) {
-        let mut offered: BTreeMap<ConversationId, OfferId> = BTreeMap::new();
+        let mut offered: BTreeMap<ConversationId, usize> = BTreeMap::new();
         for (id, offer) in &self.offers {
-            let standing_agent = &offer.agent;
-            if offered.insert(offer.conversation, *id).is_some() {
-                found.push(violated(Invariant::OneOffer, format!("{} has two offers", offer.conversation)));
-            }
+            *offered.entry(offer.conversation).or_default() += 1;
             let phase = self.conversations.get(&offer.conversation).map(|conversation| &conversation.phase);
-            if !matches!(phase, Some(Phase::Offered { offer, agent }) if offer == id && agent == standing_agent) {
+            let standing = (*id, offer.agent.clone());
+            if !matches!(phase, Some(Phase::Offered { offers }) if offers.contains(&standing)) {
                 found.push(violated(
                     Invariant::OneOffer,
                     format!("{id} stands, but {} is not offered by it", offer.conversation),
                 ));
             }
-            let skilled = self.conversations.get(&offer.conversation).zip(self.policy.agents.get(&offer.agent));
-            if skilled.is_some_and(|(conversation, spec)| {
-                crate::matching::missing_skill(&conversation.requirement, &spec.skills).is_some()
-            }) {
-                found.push(violated(Invariant::Skilled, format!("{id} went to {} without the skills", offer.agent)));
-            }
         }
-        let standing = self.conversations.values().filter(|c| matches!(c.phase, Phase::Offered { .. })).count();
-        if standing != self.offers.len() {
-            found.push(violated(
-                Invariant::OneOffer,
-                format!("{standing} are offered, {} offers stand", self.offers.len()),
-            ));
+        for (id, conversation) in &self.conversations {
+            let made = offered.remove(id).unwrap_or(0);
+            let Phase::Offered { offers } = &conversation.phase else { continue };
+            let queue = conversation.queue.as_ref().and_then(|queue| self.policy.queues.get(queue));
+            // A ring that the policy narrowed since goes on with the offers it had.
+            let most = queue.map_or(1, |queue| usize::from(queue.ring).max(1)).max(conversation.ring_max as usize);
+            let mut agents: Vec<_> = offers.iter().map(|(_, agent)| agent).collect();
+            agents.sort_unstable();
+            agents.dedup();
+            if offers.is_empty() || offers.len() != made || offers.len() > most || agents.len() != offers.len() {
+                found.push(violated(Invariant::OneOffer, format!("{id} has {} offers of {most}", offers.len())));
+            }
         }
     }
 
@@ -225,6 +235,10 @@ impl Auditor {
                 {
                     self.fail(Invariant::Explained, format!("{offer} does not say why it went to {agent}"));
                 }
+                let asked = state.conversations.get(conversation).zip(state.policy.agents.get(agent));
+                if asked.is_none_or(|(item, spec)| !policy::expr::holds(&item.step().must, spec)) {
+                    self.fail(Invariant::Skilled, format!("{offer} went to {agent} without the skills"));
+                }
                 self.check_order(state, *conversation, agent);
             }
             Event::OfferAccepted { offer, .. }
@@ -249,7 +263,7 @@ impl Auditor {
                 }
                 self.check_thread(ThreadKey::new(&envelope.account, &envelope.thread.key), *thread_seq);
             }
-            Event::MessageSent { thread, thread_seq, .. } => {
+            Event::MessageSent { thread, thread_seq, .. } | Event::MessageNotified { thread, thread_seq, .. } => {
                 self.check_thread(ThreadKey::new(&thread.account, &thread.thread.key), *thread_seq);
             }
             _ => {}
@@ -259,20 +273,27 @@ impl Auditor {
     /// R8: nobody who asks the same of an agent, came earlier and is as urgent still waits for that agent.
     fn check_order(&mut self, state: &State, offered: ConversationId, agent: &contract::AgentId) {
         let Some(served) = state.conversations.get(&offered) else { return };
-        if served.direct.as_ref() == Some(agent) {
+        // What is meant for somebody goes before its turn, and who has been a ring's second was not chosen.
+        if served.direct.as_ref() == Some(agent)
+            || served.terms.affinity.contains(agent)
+            || matches!(&served.phase, Phase::Offered { offers } if offers.len() > 1)
+        {
             return;
         }
-        let Some(queue) = &served.queue else { return };
-        let class = crate::index::Class::of(served);
-        let key = crate::index::ItemKey::of(offered, served);
-        let items = state.index.waiting.get(queue).and_then(|classes| classes.get(&class));
-        let passed = items.into_iter().flatten().find(|item| {
-            **item < key
-                && state.conversations.get(&item.conversation).is_some_and(|waiting| !waiting.asked.contains(agent))
+        let (Some(key), Some(own)) = (crate::waiting::ClassKey::of(served), state.precedence(offered, state.now))
+        else {
+            return;
+        };
+        let items = state.index.waiting.find(&key).into_iter().flat_map(crate::waiting::Class::items);
+        let passed = items.map(|item| item.conversation).find(|item| {
+            let earlier = state.precedence(*item, state.now).is_some_and(|other| other < own);
+            earlier
+                && state.conversations.get(item).is_some_and(|waiting| {
+                    !waiting.asked.contains(agent) && waiting.reached >= served.reached && waiting.keeper.is_none()
+                })
         });
         if let Some(passed) = passed {
-            let detail = format!("{offered} went to {agent} before {}", passed.conversation);
-            self.fail(Invariant::FirstComeFirstServed, detail);
+            self.fail(Invariant::FirstComeFirstServed, format!("{offered} went to {agent} before {passed}"));
         }
     }
 
@@ -299,3 +320,6 @@ impl Auditor {
         &self.found
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,11 @@
 //! `README.md` beside this crate states the assignment problem before the code solves it.
 
 mod agent;
+mod apply;
+mod classify;
 mod command;
 mod conversation;
+mod enqueue;
 mod evolve;
 mod explain;
 mod inbound;
@@ -19,17 +22,27 @@ mod index;
 pub mod invariant;
 mod liveness;
 mod matching;
-mod policy;
+mod order;
+mod queue;
 mod receipt;
+mod roster;
 mod seen;
+mod shadow;
+mod shared;
 mod state;
+mod supervise;
+mod tick;
 mod timer;
 mod view;
+mod waiting;
 
 pub use agent::Agent;
 pub use command::{Answer, CommandInput};
 pub use contract::answer::{AgentView, Counts, Explanation};
-pub use conversation::{Conversation, Offer, Phase, ThreadKey, ThreadState};
+pub use conversation::{Conversation, Offer, Past, Phase, ThreadKey, ThreadState};
 pub use liveness::Liveness;
+pub use order::Precedence;
+pub use queue::QueueState;
+pub use shadow::Shadow;
 pub use state::{Emitted, Reach, State, Step};
 pub use timer::Timer;

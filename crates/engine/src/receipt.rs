@@ -30,7 +30,7 @@ impl State {
                 news.entry(sent.conversation).or_default().push(sent.message);
             }
         }
-        let thread = thread.reference.clone();
+        let thread = thread.reference(&key);
         let (status, code, reason) = (receipt.status.clone(), receipt.code.clone(), receipt.reason.clone());
         for (conversation, messages) in news {
             let event = Event::MessageStatusChanged {

@@ -11,7 +11,7 @@ const HOUR_MS: u64 = 3_600_000;
 /// Fingerprints by the hour in which they came; whole hours are forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    hours: BTreeMap<u64, BTreeSet<Fingerprint>>,
+    hours: BTreeMap<u64, Vec<Fingerprint>>,
     #[serde(skip)]
     all: BTreeSet<Fingerprint>,
 }
@@ -23,7 +23,7 @@ impl Seen {
 
     pub(crate) fn insert(&mut self, fingerprint: Fingerprint, at: Timestamp, keep: Millis) {
         if self.all.insert(fingerprint) {
-            self.hours.entry(at.0 / HOUR_MS).or_default().insert(fingerprint);
+            self.hours.entry(at.0 / HOUR_MS).or_default().push(fingerprint);
         }
         let oldest = at.0.saturating_sub(keep.0) / HOUR_MS;
         while let Some(entry) = self.hours.first_entry().filter(|entry| *entry.key() < oldest) {

@@ -7,12 +7,13 @@ use contract::event::EventRecord;
 use contract::feed::ConversationView;
 use contract::journal::{Cause, Entry, Position};
 use contract::policy::Policy;
-use contract::{AgentId, ConversationId, CustomerId, Event, OfferId, TenantId, Timestamp};
+use contract::{AgentId, ConversationId, CustomerId, Event, OfferId, QueueId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{Agent, Commands};
-use crate::conversation::{Conversation, Offer, ThreadKey, ThreadState};
+use crate::conversation::{Conversation, Offer, Past, ThreadKey, ThreadState};
 use crate::index::Index;
+use crate::queue::QueueState;
 use crate::seen::Seen;
 
 /// Everything that routing knows of one tenant.
@@ -29,13 +30,42 @@ pub struct State {
     pub(crate) last_offer: u64,
     pub(crate) last_message: u64,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
-    pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
+    /// Boxed: in the tree itself, each insertion moved kilobytes, and half the room was empty.
+    pub(crate) conversations: BTreeMap<ConversationId, Box<Conversation>>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
-    pub(crate) threads: BTreeMap<ThreadKey, ThreadState>,
+    /// Boxed for the same reason.
+    pub(crate) threads: BTreeMap<ThreadKey, Box<ThreadState>>,
+    pub(crate) queues: BTreeMap<QueueId, QueueState>,
+    /// The newest conversation of each customer that has ended, as long as it may matter.
+    pub(crate) past: BTreeMap<CustomerId, Past>,
     pub(crate) seen: Seen,
     pub(crate) admin_commands: Commands,
+    /// What the policy means.
+    #[serde(skip)]
+    pub(crate) rules: Rules,
     #[serde(skip)]
     pub(crate) index: Index,
+}
+
+/// What a policy means.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules(Arc<policy::Compiled>);
+
+impl Rules {
+    pub(crate) fn of(policy: &Arc<Policy>) -> Self {
+        Self(Arc::new(policy::Compiled::new(Arc::clone(policy))))
+    }
+
+    /// A handle of its own, so that what asks it can change the state.
+    pub(crate) fn get(&self) -> Arc<policy::Compiled> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::of(&Arc::default())
+    }
 }
 
 /// What one input led to.
@@ -173,12 +203,28 @@ impl State {
     /// An open conversation.
     #[must_use]
     pub fn conversation(&self, conversation: ConversationId) -> Option<&Conversation> {
-        self.conversations.get(&conversation)
+        self.conversations.get(&conversation).map(Box::as_ref)
     }
 
     /// All open conversations.
     pub fn conversations(&self) -> impl Iterator<Item = (ConversationId, &Conversation)> {
-        self.conversations.iter().map(|(id, conversation)| (*id, conversation))
+        self.conversations.iter().map(|(id, conversation)| (*id, &**conversation))
+    }
+
+    /// A queue, as far as more is known of it than the policy says.
+    #[must_use]
+    pub fn queue(&self, queue: &QueueId) -> Option<&QueueState> {
+        self.queues.get(queue)
+    }
+
+    /// The place of a waiting conversation among all at a moment, as its queue orders them.
+    #[must_use]
+    pub fn precedence(&self, conversation: ConversationId, now: Timestamp) -> Option<crate::order::Precedence> {
+        let item = self.conversations.get(&conversation)?;
+        let queue = self.policy.queues.get(item.queue.as_ref()?)?;
+        let line = crate::order::Line::of(queue);
+        let (nearness, key) = line.place(conversation, item, now);
+        Some(line.precedence(nearness, &key, now))
     }
 
     /// The offers that stand.
@@ -189,7 +235,7 @@ impl State {
     /// A thread.
     #[must_use]
     pub fn thread(&self, key: &ThreadKey) -> Option<&ThreadState> {
-        self.threads.get(key)
+        self.threads.get(key).map(Box::as_ref)
     }
 
     /// The customer's open conversation.

@@ -29,7 +29,7 @@ impl State {
             connected: agent.connected,
             load: agent.load,
             capacity: spec.map_or(0, |spec| spec.capacity),
-            queues: spec.map(|spec| spec.queues.clone()).unwrap_or_default(),
+            queues: spec.map(|spec| spec.queues.keys().cloned().collect()).unwrap_or_default(),
             conversations: agent.holds.clone(),
         })
     }
@@ -68,9 +68,13 @@ impl State {
             customer_name: None,
             state: SmolStr::new_static(conversation.phase.name()),
             queue: conversation.queue.clone(),
-            agent: conversation.phase.agent().cloned(),
+            agent: conversation.responsible().or(conversation.phase.agent()).cloned(),
             priority: conversation.priority,
-            requirement: conversation.requirement.clone(),
+            requirement: (*conversation.requirement).clone(),
+            step: conversation.step,
+            handing_over: conversation.keeper.is_some(),
+            idle: conversation.idle,
+            readers: conversation.readers.keys().cloned().collect(),
             threads: self.thread_refs(conversation),
             opened_at: conversation.opened_at,
             ready_at: conversation.ready_at,
@@ -83,8 +87,8 @@ impl State {
     }
 
     fn thread_refs(&self, conversation: &Conversation) -> Vec<ThreadRef> {
-        let known = conversation.threads.iter().filter_map(|key| self.threads.get(key));
-        known.map(|thread| thread.reference.clone()).collect()
+        let known = conversation.threads.iter().filter_map(|key| Some((key, self.threads.get(key)?)));
+        known.map(|(key, thread)| thread.reference(key)).collect()
     }
 
     /// Everything that an agent holds.
@@ -102,16 +106,29 @@ impl State {
             load: agent.load,
             capacity: self.policy.agents.get(id).map_or(0, |spec| spec.capacity),
             offers: offers.collect(),
-            conversations: agent.holds.iter().filter_map(|held| self.conversation_view(*held)).collect(),
+            conversations: agent
+                .holds
+                .iter()
+                .chain(&agent.keeps)
+                .chain(&agent.reads)
+                .filter_map(|held| self.conversation_view(*held))
+                .collect(),
         })
     }
 
-    /// The command to a channel that follows from a fact: `message.sent` is the only one that has one.
+    /// The command to a channel that follows from a fact: only what is said to a customer has one.
     #[must_use]
     pub fn out_command(&self, tenant: &TenantId, at: Timestamp, event: &Event, reach: &Reach) -> Option<OutCommand> {
-        let Event::MessageSent { conversation, message, agent, thread, thread_seq, after, content, reply_to } = event
-        else {
-            return None;
+        let (conversation, message, author, thread, thread_seq, after, content, reply_to) = match event {
+            Event::MessageSent { conversation, message, agent, thread, thread_seq, after, content, reply_to } => {
+                let author = Author { agent: Some(agent.clone()), display: Some(self.display_name(agent)) };
+                (conversation, message, author, thread, thread_seq, after, content, reply_to.clone())
+            }
+            Event::MessageNotified { conversation, message, thread, thread_seq, after, content, .. } => {
+                let author = Author { agent: None, display: None };
+                (conversation, message, author, thread, thread_seq, after, content, None)
+            }
+            _ => return None,
         };
         Some(OutCommand {
             v: contract::outbound::VERSION,
@@ -124,9 +141,9 @@ impl State {
             message: *message,
             thread_seq: *thread_seq,
             after: after.map(|after| SmolStr::from(format!("{tenant}/{after}"))),
-            author: Author { agent: Some(agent.clone()), display: Some(self.display_name(agent)) },
+            author,
             content: content.clone(),
-            reply_to: reply_to.clone(),
+            reply_to,
             at,
             not_after: None,
         })
@@ -147,12 +164,11 @@ impl State {
             };
             *counts.agents.entry(word).or_default() += 1;
         }
-        for (queue, classes) in &self.index.waiting {
-            let items = classes.values().flatten();
-            *counts.waiting.entry(queue.clone()).or_default() += items.clone().count() as u64;
-            if let Some(oldest) = items.map(|item| item.ready_at).min() {
-                counts.oldest_ready_at.insert(queue.clone(), oldest);
-            }
+        for conversation in self.conversations.values().filter(|item| matches!(item.phase, Phase::Waiting { .. })) {
+            let Some(queue) = &conversation.queue else { continue };
+            *counts.waiting.entry(queue.clone()).or_default() += 1;
+            let oldest = counts.oldest_ready_at.entry(queue.clone()).or_insert(conversation.ready_at);
+            *oldest = (*oldest).min(conversation.ready_at);
         }
         counts
     }

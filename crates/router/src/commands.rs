@@ -69,11 +69,10 @@ impl Request {
             }),
             Sender::Admin => AdminCommand::decode(verb, encoding, payload).map(|request| {
                 id = request.id.clone();
-                match request.args {
-                    command @ AdminCommand::PolicyApply { .. } => {
-                        Asked::Change(CommandInput::Admin { id: request.id, command })
-                    }
-                    question => Asked::Admin(question),
+                if AdminCommand::CHANGING.contains(&verb) {
+                    Asked::Change(CommandInput::Admin { id: request.id, command: request.args })
+                } else {
+                    Asked::Admin(request.args)
                 }
             }),
             Sender::Channel(kind, account) => ChannelQuery::decode(verb, encoding, payload).map(|request| {

@@ -56,7 +56,7 @@ impl Fit for AdminAnswer {
             Self::Customer(detail) => leave_out_oldest(&mut detail.facts, excess, encoding),
             Self::Conversations(views) => leave_out_end(views, excess, encoding),
             Self::Agents(views) => leave_out_end(views, excess, encoding),
-            Self::Status(_) => false,
+            Self::Status(_) | Self::Shadow(_) => false,
         }
     }
 }

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 use bus::{Bus, Publish, Reader, Stored};
 use bytes::Bytes;
 use contract::codec::CONTENT_TYPE;
-use contract::command::{Done, Refusal, RefusalKind, Reply};
+use contract::command::{AdminCommand, Done, Refusal, RefusalKind, Reply};
 use contract::feed::HEARTBEAT_MS;
 use contract::journal::{Behind, Checkpoint, Entry, Position};
 use contract::outbound::{Author, Live};
-use contract::{AgentId, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
-use engine::{Answer, CommandInput, Emitted, Liveness, Step};
+use contract::{AgentId, ConversationId, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
+use engine::{Answer, CommandInput, Emitted, Liveness, Shadow, Step};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::Options;
+use crate::classify::{ANSWERS_MAX, Found};
 use crate::commands::{Asked, ReplyTo, Request};
 use crate::error::{Error, ErrorKind};
 use crate::facts::Fact;
@@ -66,6 +67,12 @@ pub(crate) struct Leader {
     checkpointed: Instant,
     checkpointing: Option<JoinHandle<Result<Checkpoint, Error>>>,
     history: Arc<tokio::sync::Semaphore>,
+    /// Conversations whose first message is about to be shown to a classifier, and until when it may answer.
+    unclassified: BTreeMap<(TenantId, ConversationId), Timestamp>,
+    /// Where classifiers' answers come in, and where from.
+    found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
+    /// Policies that run beside those in force.
+    shadows: BTreeMap<TenantId, Shadow>,
 }
 
 /// What a batch led to, before it is in the journal.
@@ -105,6 +112,7 @@ enum Wake {
     Flush,
     Check,
     Checkpoint(Result<Result<Checkpoint, Error>, tokio::task::JoinError>),
+    Found(Found),
     Stop,
 }
 
@@ -140,6 +148,9 @@ impl Leader {
             checkpointed: Instant::now(),
             checkpointing: None,
             history: Arc::new(tokio::sync::Semaphore::new(HISTORY_MAX)),
+            unclassified: BTreeMap::new(),
+            found: mpsc::channel(ANSWERS_MAX),
+            shadows: BTreeMap::new(),
         }
     }
 
@@ -166,6 +177,8 @@ impl Leader {
                 _ = flush.tick() => Wake::Flush,
                 _ = check.tick() => Wake::Check,
                 done = finished(&mut self.checkpointing) => Wake::Checkpoint(done),
+                // We hold a sender ourselves, so that there is always a next one.
+                Some(found) = self.found.1.recv() => Wake::Found(found),
             };
             let led = match wake {
                 Wake::Stop => return self.drain().await,
@@ -188,6 +201,7 @@ impl Leader {
                     Ok(())
                 }
                 Wake::Checkpoint(done) => self.checkpointed(done).await,
+                Wake::Found(found) => self.classified(found).await,
             };
             if let Err(error) = led {
                 self.abandon();
@@ -335,7 +349,7 @@ impl Leader {
 
     fn change(&mut self, decided: &mut Decided, tenant_id: &TenantId, to: ReplyTo, input: CommandInput) {
         let now = now();
-        let is_policy = matches!(&input, CommandInput::Admin { .. });
+        let is_policy = matches!(&input, CommandInput::Admin { command: AdminCommand::PolicyApply { .. }, .. });
         if is_policy {
             self.shard.tenants.entry(tenant_id.clone()).or_default();
         }
@@ -380,6 +394,42 @@ impl Leader {
         self.commit(decided).await
     }
 
+    /// It was found out what a conversation is about, or that nobody can say.
+    async fn classified(&mut self, (tenant_id, conversation, found): Found) -> Result<(), Error> {
+        let mut decided = self.nothing_decided();
+        if let Some(tenant) = self.shard.tenants.get_mut(&tenant_id)
+            && let Some(step) = tenant.engine.classified(now(), conversation, found)
+        {
+            decided.add(&tenant_id, step, None);
+        }
+        if decided.entries.is_empty() { Ok(()) } else { self.commit(decided).await }
+    }
+
+    /// What the policy beside would have decided.
+    fn compare(&mut self, tenant: &TenantId, at: Timestamp, event: &Event) {
+        let Some(shadow) = self.shadows.get_mut(tenant) else { return };
+        if let Some(same) = shadow.observe(at, event) {
+            let outcome = if same { "same" } else { "other" };
+            metrics::counter!(Metric::Shadow.name(), "outcome" => outcome).increment(1);
+        }
+    }
+
+    /// A conversation of which it is to be found out what it is about: its first message follows.
+    fn note_unclassified(&mut self, tenant: &TenantId, event: &Event) {
+        match event {
+            Event::ConversationClassifying { conversation, until } => {
+                self.unclassified.insert((tenant.clone(), *conversation), *until);
+            }
+            Event::MessageReceived { conversation, envelope, .. } if !self.unclassified.is_empty() => {
+                if let Some(until) = self.unclassified.remove(&(tenant.clone(), *conversation)) {
+                    let (found, tenant) = (self.found.0.clone(), tenant.clone());
+                    crate::classify::ask(self.bus.clone(), found, tenant, *conversation, (**envelope).clone(), until);
+                }
+            }
+            _ => {}
+        }
+    }
+
     // === Writing ===
 
     /// Appends what was decided, and does what follows from it.
@@ -420,6 +470,8 @@ impl Leader {
             let position = Position { shard: self.shard_no, seq, index };
             positions.push(position);
             self.dirty.note(&fact.tenant, &fact.emitted);
+            self.note_unclassified(&fact.tenant, &fact.emitted.event);
+            self.compare(&fact.tenant, fact.at, &fact.emitted.event);
             let record = Arc::new(fact.emitted.record(&fact.tenant, fact.at, position));
             self.transcripts.keep(&record);
             let encoded = Bytes::from(contract::Encoding::MsgPack.encode(&*record).unwrap_or_default());

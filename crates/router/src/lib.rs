@@ -16,6 +16,7 @@
 //! the next owner from where the journal says it had got to.
 
 mod checkpoint;
+mod classify;
 mod commands;
 mod election;
 mod error;

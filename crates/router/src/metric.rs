@@ -31,6 +31,10 @@ pub enum Metric {
     Deposed,
     /// Violations found of an invariant; must stay 0.
     Violations,
+    /// Conversations that a classifier was asked about, by outcome.
+    Classified,
+    /// Decisions of the policy beside the one in force, by whether they were the same.
+    Shadow,
     /// Checkpoints taken.
     Checkpoints,
     /// Open conversations by state.
@@ -60,6 +64,8 @@ impl Metric {
             Self::TakeoverSeconds => "router_takeover_seconds",
             Self::Deposed => "router_deposed_total",
             Self::Violations => "router_invariant_violations_total",
+            Self::Classified => "router_classified_total",
+            Self::Shadow => "router_shadow_decisions_total",
             Self::Checkpoints => "router_checkpoints_total",
             Self::Conversations => "router_conversations",
             Self::Waiting => "router_waiting",

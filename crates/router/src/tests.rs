@@ -96,7 +96,7 @@ fn tenant() -> (Tenant, Vec<contract::journal::Entry>) {
     let mut tenant = Tenant::default();
     let mut entries = Vec::new();
     let anna = contract::AgentId::new("anna").unwrap();
-    let command = AdminCommand::PolicyApply { policy: Box::new(policy()) };
+    let command = AdminCommand::PolicyApply { policy: Box::new(policy()), waiting: false };
     let admin = CommandInput::Admin { id: "p".into(), command };
     let agent = |id: &str, command| CommandInput::Agent { agent: anna.clone(), id: id.into(), command };
     let mut apply = |tenant: &mut Tenant, at, input| match tenant.engine.command(Timestamp(at), input) {
@@ -424,7 +424,7 @@ async fn ask(bus: &Bus, subject: String, payload: Vec<u8>) -> Reply<Done> {
 }
 
 async fn sign_in(bus: &Bus) {
-    let command = AdminCommand::PolicyApply { policy: Box::new(policy()) };
+    let command = AdminCommand::PolicyApply { policy: Box::new(policy()), waiting: false };
     let payload = command.encode("policy", Encoding::MsgPack).unwrap();
     assert!(ask(bus, subject::admin_command(&main(), command.verb()), payload).await.ok);
     let anna = contract::AgentId::new("anna").unwrap();

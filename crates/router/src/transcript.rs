@@ -25,9 +25,9 @@ pub(crate) struct Transcripts {
 fn thread_of(record: &EventRecord) -> Option<ThreadKey> {
     match &*record.event {
         Event::MessageReceived { envelope, .. } => Some(ThreadKey::new(&envelope.account, &envelope.thread.key)),
-        Event::MessageSent { thread, .. } | Event::MessageStatusChanged { thread, .. } => {
-            Some(ThreadKey::new(&thread.account, &thread.thread.key))
-        }
+        Event::MessageSent { thread, .. }
+        | Event::MessageNotified { thread, .. }
+        | Event::MessageStatusChanged { thread, .. } => Some(ThreadKey::new(&thread.account, &thread.thread.key)),
         _ => None,
     }
 }
@@ -35,7 +35,9 @@ fn thread_of(record: &EventRecord) -> Option<ThreadKey> {
 /// The number of a message in its thread.
 pub(crate) fn thread_seq(record: &EventRecord) -> Option<u64> {
     match &*record.event {
-        Event::MessageReceived { thread_seq, .. } | Event::MessageSent { thread_seq, .. } => Some(*thread_seq),
+        Event::MessageReceived { thread_seq, .. }
+        | Event::MessageSent { thread_seq, .. }
+        | Event::MessageNotified { thread_seq, .. } => Some(*thread_seq),
         _ => None,
     }
 }

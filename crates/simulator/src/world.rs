@@ -2,41 +2,67 @@
 
 use std::collections::BTreeMap;
 
-use contract::command::{AdminCommand, AgentCommand};
-use contract::envelope::{Envelope, Receipt, ReceiptStatus};
-use contract::event::{Presence, ThreadRef};
-use contract::{AgentId, ConversationId, Event, MessageId, Millis, OfferId, SmolStr, Timestamp};
-use engine::{Answer, CommandInput, Phase, Step};
+use contract::envelope::ReceiptStatus;
+use contract::event::{EnqueueReason, Presence};
+use contract::{AgentId, ConversationId, Event, Millis, OfferId, SmolStr, Timestamp};
+use engine::{Liveness, Phase, Step};
 
-use crate::check::Checker;
-use crate::demo::{self, Customer};
-use crate::process::{Process, Store};
-use crate::random::Random;
-use crate::report::{Options, Report};
+use crate::company::{self, Company};
+use crate::log::RunLog;
+use crate::machine::{Machine, Outcome, START, Sabotage};
+use crate::random::{Random, millis, whole};
+use crate::report::Run;
+use crate::scenario::Faults;
+use crate::script::{Line, Nth, Op, Verb};
+use crate::shrink;
+use crate::trace::{DutyKind, Trace};
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
-const BEAT: Millis = Millis::from_secs(5);
 const DAY: Millis = Millis::from_secs(24 * 3600);
 /// How long everybody may take, once calm, to serve what waits.
-const CALM: Millis = Millis::from_secs(2 * 3600);
+const CALM: Millis = Millis::from_secs(6 * 3600);
+/// How long an agent needs to see that the customer has left.
+pub(crate) const EMPTY: Millis = Millis::from_secs(5);
+/// After this long an agent looks again whether what it wanted was done.
+const AGAIN: Millis = Millis::from_secs(60);
+/// An agent who leaves signs out after so many minutes, whatever is left.
+const SIGN_OFF_MAX: u32 = 30;
+
+/// What is to be done with a trace.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// Who comes and who works.
+    pub trace: &'a Trace,
+    /// Under which policy.
+    pub company: &'a Company,
+    /// Policies that are in force for a while now and then, where the faults say so.
+    pub changes: &'a [Company],
+    /// What goes wrong.
+    pub faults: &'a Faults,
+    /// A mistake that is built in.
+    pub sabotage: Sabotage,
+    /// Whether everything that waits at the end is served, and that is checked.
+    pub to_the_end: bool,
+}
 
 /// Something that happens at a time of the world.
 #[derive(Debug, Clone)]
 enum Action {
-    /// A customer writes, and will again.
-    Write(u64),
+    /// A customer comes.
+    Arrive(usize),
+    /// A customer says more.
+    More(usize, usize),
+    /// A customer's patience is over.
+    Leave(usize),
+    /// An agent does what the trace says.
+    Duty(usize),
     /// An input reaches the router.
-    Arrive(Input),
-    /// An agent's tool gives a sign of life, and will again.
-    Beat(AgentId),
-    /// An agent feels like something else, and will again.
-    Mood(AgentId),
-    /// An agent's tool comes back and looks at what its agent has.
-    Return(AgentId),
+    Input(Box<Op>),
     /// An agent makes up its mind about an offer.
-    Answer(AgentId, OfferId),
+    Answer(AgentId, Nth, ConversationId),
     /// An agent does something about a conversation.
     Work(AgentId, ConversationId),
+    /// An agent who leaves signs out, if it has nothing left.
+    SignOff(AgentId, u32),
     /// The router's clock jumps.
     Jump,
     /// Somebody changes the policy.
@@ -45,114 +71,172 @@ enum Action {
     Checkpoint,
 }
 
-#[derive(Debug, Clone)]
-enum Input {
-    Envelope(Box<Envelope>),
-    Command(CommandInput),
+/// An agent as a person with a tool.
+#[derive(Debug, Clone, Default)]
+struct Person {
+    /// The tool is there.
+    here: bool,
+    leaving: bool,
 }
 
-pub(crate) struct World {
-    options: Options,
+/// A conversation that somebody works on.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    /// When it will have taken as long as it takes.
+    done_at: Timestamp,
+    greeted: bool,
+}
+
+pub(crate) struct World<'a> {
+    setting: Setting<'a>,
+    seed: u64,
     random: Random,
     time: Timestamp,
     /// How far the router's clock is before the world's, or behind.
     offset_ms: i64,
     agenda: BTreeMap<(Timestamp, u64), Action>,
     serial: u64,
-    customers: Vec<Customer>,
-    /// Whether each agent's tool is there.
-    tools: BTreeMap<AgentId, bool>,
-    process: Process,
-    store: Store,
-    checker: Checker,
-    inputs: u64,
+    people: BTreeMap<AgentId, Person>,
+    machine: Machine,
+    liveness: Liveness,
+    script: Vec<Line>,
+    log: RunLog,
+    /// The matter that each conversation is about.
+    about: BTreeMap<ConversationId, usize>,
+    tasks: BTreeMap<ConversationId, Task>,
     calm: bool,
+    /// How much of the script there was, and what the clock said, when something was first found.
+    found_at: Option<(usize, Timestamp)>,
 }
 
-impl World {
-    pub(crate) fn new(seed: u64, options: &Options) -> Self {
-        let mut random = Random::new(seed);
-        let customers = (0..options.customers).map(|number| Customer::new(number, &mut random)).collect();
-        let tenant = demo::tenant();
+impl<'a> World<'a> {
+    pub(crate) fn new(seed: u64, setting: Setting<'a>) -> Self {
+        let people = setting.company.workers().iter().map(|worker| (worker.agent.clone(), Person::default()));
         let mut world = Self {
-            options: options.clone(),
-            random,
+            setting,
+            seed,
+            random: Random::keyed(seed, &[7]),
             time: START,
             offset_ms: 0,
             agenda: BTreeMap::new(),
             serial: 0,
-            customers,
-            tools: BTreeMap::new(),
-            process: Process::default(),
-            store: Store::new(tenant),
-            checker: Checker::new(seed),
-            inputs: 0,
+            people: people.collect(),
+            machine: Machine::new(seed, setting.sabotage),
+            liveness: Liveness::default(),
+            script: Vec::new(),
+            log: RunLog::begin("throughline", setting.trace, setting.company),
+            about: BTreeMap::new(),
+            tasks: BTreeMap::new(),
             calm: false,
+            found_at: None,
         };
         world.prepare();
         world
     }
 
     fn prepare(&mut self) {
-        let policy = demo::policy();
-        let agents: Vec<AgentId> = policy.agents.keys().cloned().collect();
-        let apply = self.admin(AdminCommand::PolicyApply { policy: Box::new(policy) });
-        self.plan(Millis(0), Action::Arrive(apply));
-        for agent in agents {
-            self.tools.insert(agent.clone(), true);
-            let (mood, beat) = (self.random.between(1, 30_000), self.random.between(1, BEAT.0));
-            self.plan(Millis(mood), Action::Mood(agent.clone()));
-            self.plan(Millis(beat), Action::Beat(agent));
+        self.apply_policy(self.setting.company.clone());
+        for (n, duty) in self.setting.trace.duties.iter().enumerate() {
+            self.plan(duty.at, Action::Duty(n));
         }
-        for number in 0..self.options.customers {
-            let first = self.random.between(1_000, 240_000);
-            self.plan(Millis(first), Action::Write(number));
+        for (n, arrival) in self.setting.trace.arrivals.iter().enumerate() {
+            self.plan(arrival.at, Action::Arrive(n));
         }
-        self.plan(Millis::from_secs(60), Action::Jump);
-        self.plan(Millis::from_secs(150), Action::Reload);
-        self.plan(Millis::from_secs(45), Action::Checkpoint);
+        if self.setting.faults.jumps {
+            self.plan(Millis::from_secs(60), Action::Jump);
+        }
+        if self.setting.faults.reloads && !self.setting.changes.is_empty() {
+            self.plan(Millis::from_secs(150), Action::Reload);
+        }
+        if self.setting.faults.crashes > 0 {
+            self.plan(Millis::from_secs(45), Action::Checkpoint);
+        }
     }
 
-    pub(crate) fn run(mut self) -> Report {
-        while self.inputs < self.options.inputs {
+    pub(crate) fn run(mut self) -> Run {
+        let end = START + self.setting.trace.span;
+        while self.agenda.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
             self.next();
         }
-        self.calm_down();
+        self.pass(end);
+        let log = self.log.clone();
+        if self.setting.to_the_end {
+            self.serve_the_rest();
+        }
+        let digest = self.machine.checker.close(&self.machine.process);
+        self.note_finding();
+        let checker = &mut self.machine.checker;
+        let findings = std::mem::take(&mut checker.findings);
+        let (lines, until) = self.found_at.unwrap_or_default();
+        self.script.truncate(lines);
+        let shrunk = findings.first().and_then(|first| {
+            shrink::shrink(first.broken, std::mem::take(&mut self.script), until, self.setting.sabotage)
+        });
+        Run {
+            seed: self.seed,
+            steps: checker.steps,
+            facts: std::mem::take(&mut checker.facts),
+            crashes: checker.crashes,
+            repeats: checker.repeats,
+            refusals: checker.refusals,
+            digest,
+            findings,
+            shrunk,
+            log,
+            journal: self.machine.into_journal(),
+        }
+    }
+
+    /// From now on nobody new comes, everybody is there and willing, and nothing goes wrong: whatever
+    /// waits must be served.
+    fn serve_the_rest(&mut self) {
+        self.calm = true;
+        let offset = self.offset_ms.max(0);
+        self.jump(offset);
+        self.apply_policy(self.setting.company.clone());
+        let agents: Vec<AgentId> = self.people.keys().cloned().collect();
+        for agent in &agents {
+            self.duty(agent, DutyKind::Back);
+            self.duty(agent, DutyKind::Available);
+        }
         let deadline = self.time + CALM;
-        while self.time < deadline && self.unserved() > 0 {
+        let mut look = self.time;
+        while self.time < deadline && !self.agenda.is_empty() {
             self.next();
+            // Looking at everything is dear.
+            if self.time >= look {
+                if self.unserved() == 0 {
+                    break;
+                }
+                for agent in &agents {
+                    // What somebody wanted before the calm may arrive in it: that they go, for one.
+                    self.duty(agent, DutyKind::Available);
+                    self.come_back(agent);
+                }
+                look = self.time + Millis::from_secs(120);
+            }
         }
         let unserved = self.unserved();
         if unserved > 0 {
-            self.checker.find("served_in_the_end", format!("{unserved} conversations were not served"));
+            let open = self.machine.process.engine.conversations();
+            let open = open.filter(|(_, conversation)| !matches!(conversation.phase, Phase::Parked { .. }));
+            let named: Vec<String> = open.take(5).map(|(id, one)| format!("{id} is {}", one.phase.name())).collect();
+            let detail = format!("{unserved} conversations were not served: {}", named.join(", "));
+            self.machine.checker.find("served_in_the_end", detail);
         }
         // What is on its way still arrives.
         while let Some(((at, _), action)) = self.agenda.pop_first() {
-            if matches!(action, Action::Arrive(_)) {
-                self.time = at;
+            if matches!(action, Action::Input(_)) {
+                self.time = self.time.max(at);
                 self.act(action);
             }
         }
-        self.checker.close(&self.process)
     }
 
     /// Conversations that are not over and not put off.
     fn unserved(&self) -> usize {
-        let open = self.process.engine.conversations();
+        let open = self.machine.process.engine.conversations();
         open.filter(|(_, conversation)| !matches!(conversation.phase, Phase::Parked { .. })).count()
-    }
-
-    /// From now on nobody new comes, everybody is there and willing, and nothing goes wrong.
-    fn calm_down(&mut self) {
-        self.calm = true;
-        self.offset_ms = self.offset_ms.max(0);
-        let apply = self.admin(AdminCommand::PolicyApply { policy: Box::new(demo::policy()) });
-        self.plan(Millis(0), Action::Arrive(apply));
-        let agents: Vec<AgentId> = self.tools.keys().cloned().collect();
-        for agent in agents {
-            self.plan(Millis(1), Action::Return(agent.clone()));
-            self.plan(Millis(2), Action::Mood(agent));
-        }
     }
 
     fn plan(&mut self, after: Millis, action: Action) {
@@ -167,264 +251,483 @@ impl World {
 
     /// The router's clock.
     fn now(&self) -> Timestamp {
-        Timestamp(self.time.0.saturating_add_signed(self.offset_ms))
+        self.clock(self.time)
+    }
+
+    fn clock(&self, time: Timestamp) -> Timestamp {
+        Timestamp(time.0.saturating_add_signed(self.offset_ms))
+    }
+
+    /// How long the world has lasted.
+    fn elapsed(&self) -> Millis {
+        self.time.since(START)
+    }
+
+    /// When something is due next, by the router's clock.
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let silence = company::silence(&self.machine.process.engine);
+        let deadlines = [self.machine.next_deadline(), self.liveness.next_deadline(silence)];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The next action, after all that falls due before it.
     fn next(&mut self) {
         let Some(((at, _), action)) = self.agenda.pop_first() else { return };
-        let horizon = Timestamp(at.0.saturating_add_signed(self.offset_ms));
-        while let Some(due) = self.process.next_deadline().filter(|due| *due <= horizon) {
-            let due = Timestamp(due.0.saturating_add_signed(-self.offset_ms));
-            self.time = self.time.max(due).min(at);
-            self.wake();
-        }
-        self.time = self.time.max(at);
+        self.pass(at);
         self.act(action);
     }
 
+    /// Time passes.
+    fn pass(&mut self, to: Timestamp) {
+        let horizon = self.clock(to);
+        while let Some(due) = self.next_deadline().filter(|due| *due <= horizon) {
+            let due = Timestamp(due.0.saturating_add_signed(-self.offset_ms));
+            self.time = self.time.max(due).min(to);
+            self.wake();
+        }
+        self.time = self.time.max(to);
+    }
+
     fn wake(&mut self) {
-        while let Some(step) = self.process.time(self.now()) {
-            self.store_step(&step);
+        let now = self.now();
+        while let Some(step) = self.machine.tick(now) {
+            self.note_finding();
+            self.follow(&step);
+        }
+        let silence = company::silence(&self.machine.process.engine);
+        for agent in self.liveness.silent(now, silence) {
+            self.liveness.forget(&agent);
+            self.apply(Op::Silent(agent));
+        }
+    }
+
+    /// Gives an input to the router.
+    fn apply(&mut self, op: Op) {
+        let at = self.now();
+        let outcome = self.machine.apply(at, &op);
+        self.script.push(Line { at, op });
+        self.note_finding();
+        if let Outcome::Done(step) = outcome {
+            self.follow(&step);
+        }
+    }
+
+    fn note_finding(&mut self) {
+        if self.found_at.is_none() && !self.machine.checker.findings.is_empty() {
+            self.found_at = Some((self.script.len(), self.now()));
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Write(number) => self.write(number),
-            Action::Arrive(input) => self.arrive(input),
-            Action::Beat(agent) => {
-                if self.tools.get(&agent) == Some(&true) {
-                    let step = self.process.heard(self.now(), &agent);
-                    self.store_step(&step);
+            Action::Arrive(n) => self.write(n, None),
+            Action::More(n, more) => self.write(n, Some(more)),
+            Action::Leave(n) => self.leave(n),
+            Action::Duty(n) => {
+                if let Some(duty) = self.setting.trace.duties.get(n).filter(|_| !self.calm) {
+                    self.duty(&duty.agent, duty.what);
                 }
-                self.plan(BEAT, Action::Beat(agent));
             }
-            Action::Mood(agent) => self.mood(agent),
-            Action::Return(agent) => self.come_back(&agent),
-            Action::Answer(agent, offer) => self.answer(agent, offer),
-            Action::Work(agent, conversation) => self.work(agent, conversation),
+            Action::Input(op) => self.arrive(*op),
+            Action::Answer(agent, offer, conversation) => self.answer(&agent, offer, conversation),
+            Action::Work(agent, conversation) => self.work(&agent, conversation),
+            Action::SignOff(agent, tries) => self.sign_off(agent, tries),
             Action::Jump if self.calm => {}
             Action::Jump => {
                 let jump = self.random.between(0, 120_000);
-                self.offset_ms = i64::try_from(jump).unwrap_or(0) - 60_000;
+                self.jump(i64::try_from(jump).unwrap_or(0) - 60_000);
                 self.soon(30_000, 300_000, Action::Jump);
             }
             Action::Reload if self.calm => {}
             Action::Reload => {
-                let changed =
-                    if self.random.chance(500) { demo::changed_policy(&mut self.random) } else { demo::policy() };
-                let apply = self.admin(AdminCommand::PolicyApply { policy: Box::new(changed) });
-                self.arrive(apply);
+                let changed = self.random.chance(500).then(|| self.random.pick(self.setting.changes)).flatten();
+                let company = changed.unwrap_or(self.setting.company).clone();
+                self.apply_policy(company);
                 self.soon(60_000, 300_000, Action::Reload);
             }
             Action::Checkpoint => {
-                self.store.checkpoint(&self.process);
+                self.apply(Op::Checkpoint);
                 self.soon(20_000, 90_000, Action::Checkpoint);
             }
         }
     }
 
-    fn admin(&mut self, command: AdminCommand) -> Input {
-        Input::Command(CommandInput::Admin { id: self.id(), command })
+    fn jump(&mut self, offset_ms: i64) {
+        if offset_ms != self.offset_ms {
+            self.offset_ms = offset_ms;
+            self.apply(Op::Jump);
+        }
+    }
+
+    fn apply_policy(&mut self, company: Company) {
+        let id = self.id();
+        self.apply(Op::Policy { id, company });
     }
 
     fn id(&mut self) -> SmolStr {
         self.serial += 1;
-        SmolStr::from(format!("id-{}", self.serial))
+        SmolStr::from(format!("id{}", self.serial))
     }
 
-    /// A customer writes, and goes on writing.
-    fn write(&mut self, number: u64) {
-        if self.calm {
+    /// A customer writes: for the first time in a matter, or once more.
+    fn write(&mut self, n: usize, more: Option<usize>) {
+        let Some(arrival) = self.setting.trace.arrivals.get(n).filter(|_| !self.calm) else { return };
+        let (channel, key) = match more {
+            None => (&arrival.channel, format!("{n}.0")),
+            Some(at) => match arrival.more.get(at) {
+                Some(more) => (&more.channel, format!("{n}.{}", at + 1)),
+                None => return,
+            },
+        };
+        // A recorded matter has one message; it cannot be said by another channel.
+        if more.is_some() && arrival.recorded.is_some() {
             return;
         }
-        let key = self.id();
-        let customer = usize::try_from(number).ok().and_then(|at| self.customers.get(at)).cloned();
-        if let Some(customer) = customer {
-            let envelope = customer.message(key.to_string(), self.time, &mut self.random);
-            self.send_in(Input::Envelope(Box::new(envelope)), Millis(20));
+        let envelope = arrival.message(channel, &key, self.time);
+        self.send_in(Op::Message(Box::new(envelope)), Millis(20));
+        if more.is_none() {
+            for (at, more) in arrival.more.iter().enumerate() {
+                self.plan(more.after, Action::More(n, at));
+            }
+            if let Some(patience) = arrival.patience {
+                self.plan(patience, Action::Leave(n));
+            }
         }
-        let pause = if self.random.chance(400) { 10_000 } else { 400_000 };
-        self.soon(1_000, pause, Action::Write(number));
+    }
+
+    /// A customer has waited long enough. The engine has no input for it: the world remembers, and whoever
+    /// is given the conversation finds nobody there and closes it. An input for it goes here.
+    fn leave(&mut self, n: usize) {
+        let elapsed = self.elapsed();
+        if let Some(case) = self.log.cases.get_mut(n)
+            && case.answered.is_none()
+            && !case.joined
+            && !self.calm
+        {
+            case.abandoned = Some(elapsed);
+        }
     }
 
     /// An input sets out for the router: at once or late, once or twice.
-    fn send_in(&mut self, input: Input, after: Millis) {
-        if !self.calm && self.random.chance(self.options.doubled) {
-            // Providers deliver again for days, tools for as long as somebody waits for the answer.
-            let late = matches!(input, Input::Envelope(_)) && self.random.chance(200);
-            let later = if late { DAY.0 } else { 60_000 };
-            let again = Millis(self.random.between(1, later));
-            self.plan(Millis(after.0 + again.0), Action::Arrive(input.clone()));
+    fn send_in(&mut self, op: Op, after: Millis) {
+        let Faults { doubled, delayed, lost, .. } = *self.setting.faults;
+        let mut after = after;
+        if !self.calm && lost > 0 && self.random.chance(lost) {
+            if matches!(op, Op::Receipt { .. }) {
+                return;
+            }
+            // Whoever is owed an answer asks again, with the same id.
+            after = Millis(after.0 + self.random.between(2_000, 10_000));
         }
-        let late = if !self.calm && self.random.chance(self.options.delayed) { 5_000 } else { 5 };
-        let late = Millis(self.random.below(late));
-        self.plan(Millis(after.0 + late.0), Action::Arrive(input));
+        if !self.calm && doubled > 0 && self.random.chance(doubled) {
+            // Providers deliver again for days, tools for as long as somebody waits for the answer.
+            let late = !matches!(op, Op::Command { .. }) && self.random.chance(200);
+            let again = Millis(after.0 + self.random.between(1, if late { DAY.0 } else { 60_000 }));
+            self.plan(again, Action::Input(Box::new(op.clone())));
+        }
+        if !self.calm && delayed > 0 {
+            let late = if self.random.chance(delayed) { 5_000 } else { 5 };
+            after = Millis(after.0 + self.random.below(late));
+        }
+        self.plan(after, Action::Input(Box::new(op)));
     }
 
-    fn command(&mut self, agent: &AgentId, command: AgentCommand) {
-        let input = CommandInput::Agent { agent: agent.clone(), id: self.id(), command };
-        self.send_in(Input::Command(input), Millis(1));
+    fn command(&mut self, agent: &AgentId, verb: Verb) {
+        let id = self.id();
+        self.send_in(Op::Command { agent: agent.clone(), id, verb }, Millis(1));
     }
 
     /// An input reaches the router, whose process may die before or after the decision is stored.
-    fn arrive(&mut self, input: Input) {
-        self.inputs += 1;
-        let dies = !self.calm && self.random.chance(self.options.crashes);
-        let stored = !dies || self.random.chance(500);
-        let now = self.now();
-        let step = match &input {
-            Input::Envelope(envelope) => self.process.envelope(now, (**envelope).clone()),
-            Input::Command(command) => match self.process.command(now, command.clone()) {
-                Answer::Done(_, step) => Some(step),
-                Answer::Repeated(_) => None,
-                Answer::Refused(_) => {
-                    self.checker.report.refusals += 1;
-                    return;
-                }
-            },
-        };
-        match step {
-            None => self.checker.report.repeats += 1,
-            Some(step) if stored => {
-                if let Input::Envelope(envelope) = &input {
-                    self.checker.handed(envelope);
-                }
-                self.store_step(&step);
-            }
-            // Nobody was answered: whoever sent it sends it again.
-            Some(_) => self.soon(200, 2_000, Action::Arrive(input)),
-        }
-        if dies {
-            let by_snapshot = self.random.chance(500);
-            self.process = self.store.recover(now, by_snapshot);
-            self.checker.recovered(&self.process);
-        }
-    }
-
-    /// A step goes into the journal, and what follows from it to those whom it concerns.
-    fn store_step(&mut self, step: &Step) {
-        use contract::journal::Cause;
-        if step.is_empty() && matches!(step.cause, Cause::Notice | Cause::Timer) {
+    fn arrive(&mut self, op: Op) {
+        let dies = !self.calm && self.setting.faults.crashes > 0 && self.random.chance(self.setting.faults.crashes);
+        if !dies {
+            self.apply(op);
             return;
         }
-        let entry = self.store.append(step);
-        self.checker.step(&self.process, step, &entry);
-        for emitted in &step.emitted {
-            self.follow(&emitted.event);
+        let by_snapshot = self.random.chance(500);
+        if self.random.chance(500) {
+            self.apply(op);
+            self.apply(Op::Crash { before_storing: None, by_snapshot });
+        } else {
+            // Nobody was answered: whoever sent it sends it again.
+            self.apply(Op::Crash { before_storing: Some(Box::new(op.clone())), by_snapshot });
+            self.soon(200, 2_000, Action::Input(Box::new(op)));
+        }
+        // The new process gives every tool that is thought to be there the full silence.
+        let now = self.now();
+        let connected = self.machine.process.engine.agents().filter(|(_, agent)| agent.connected);
+        let gone = connected.filter(|(id, _)| self.people.get(*id).is_some_and(|person| !person.here));
+        for agent in gone.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.liveness.touch(&agent, now);
         }
     }
 
-    fn follow(&mut self, event: &Event) {
+    /// What follows from a step for those whom it concerns.
+    fn follow(&mut self, step: &Step) {
+        for emitted in &step.emitted {
+            self.follow_fact(&emitted.event);
+        }
+    }
+
+    fn follow_fact(&mut self, event: &Event) {
+        let elapsed = self.elapsed();
+        let about = event.conversation().and_then(|id| self.about.get(&id).copied());
+        let case = about.and_then(|n| self.log.cases.get_mut(n));
         match event {
-            Event::OfferCreated { offer, agent, .. } => {
-                self.soon(300, 40_000, Action::Answer(agent.clone(), *offer));
+            Event::MessageReceived { conversation, envelope, .. } => {
+                let Some(n) = envelope.dedup_key.split('.').next().and_then(|n| n.parse().ok()) else { return };
+                let first = *self.about.entry(*conversation).or_insert(n);
+                if let Some(case) = self.log.cases.get_mut(n).filter(|_| first != n) {
+                    case.joined = true;
+                }
             }
-            Event::ConversationAssigned { conversation, agent, .. }
-            | Event::ConversationResumed { conversation, agent, .. } => {
+            Event::ConversationEnqueued { conversation, queue, reason, .. } => {
+                let Some(case) = case else { return };
+                case.end(elapsed);
+                if *reason != EnqueueReason::Opened {
+                    case.requeues += 1;
+                }
+                if case.queue.is_empty() {
+                    case.queue = SmolStr::new(queue.as_str());
+                    let conversation = self.machine.process.engine.conversation(*conversation);
+                    case.weight = conversation.map_or(0, |conversation| company::needs(conversation).weight);
+                }
+            }
+            Event::OfferCreated { offer, agent, conversation, .. } => {
+                let nth = case.map_or(0, |case| {
+                    case.offers += 1;
+                    case.offered.get_or_insert(elapsed);
+                    case.offers
+                });
+                self.offered(agent.clone(), *offer, *conversation, about, nth);
+            }
+            Event::ConversationAssigned { conversation, agent, .. } => {
+                if let Some(case) = case {
+                    case.begin(agent.as_str(), elapsed);
+                    if case.abandoned.is_none() && case.answered.is_none() {
+                        case.answered = Some(elapsed);
+                        case.agent = Some(SmolStr::new(agent.as_str()));
+                    }
+                }
+                self.begin_task(agent.clone(), *conversation, about);
+            }
+            Event::ConversationResumed { conversation, agent, .. } => {
+                if let Some(case) = case {
+                    case.begin(agent.as_str(), elapsed);
+                }
                 self.soon(500, 20_000, Action::Work(agent.clone(), *conversation));
             }
-            Event::MessageSent { message, thread, .. } => self.report_on(*message, thread),
+            Event::ConversationParked { .. } | Event::ConversationTransferred { .. } => {
+                if let Some(case) = case {
+                    case.end(elapsed);
+                }
+            }
+            Event::ConversationWrapUpStarted { conversation, agent, .. } if self.setting.trace.habits.fidgets > 0 => {
+                self.soon(500, 30_000, Action::Work(agent.clone(), *conversation));
+            }
+            Event::ConversationClosed { conversation, .. } => {
+                if let Some(case) = case {
+                    case.end(elapsed);
+                    case.ended = Some(elapsed);
+                }
+                self.about.remove(conversation);
+                self.tasks.remove(conversation);
+            }
+            Event::MessageSent { conversation, thread, .. } if self.setting.faults.receipts && !self.calm => {
+                self.report_on(*conversation, &SmolStr::new(thread.account.kind.as_str()));
+            }
             _ => {}
         }
     }
 
-    /// The provider says what became of a message, perhaps in no good order.
-    fn report_on(&mut self, message: MessageId, thread: &ThreadRef) {
-        let command_id = Some(SmolStr::from(format!("main/{message}")));
-        let provider_id = SmolStr::from(format!("provider-{message}"));
-        let accepted = Receipt { command_id, targets: vec![provider_id.clone()], ..demo::empty_receipt() };
-        let later = |status| Receipt { status, targets: vec![provider_id.clone()], ..demo::empty_receipt() };
-        let receipts = [(accepted, 600), (later(ReceiptStatus::Delivered), 2_000), (later(ReceiptStatus::Read), 8_000)];
-        for (receipt, by_ms) in receipts {
-            let (key, after) = (self.id(), Millis(self.random.between(50, by_ms)));
-            let envelope = demo::receipt(thread, receipt, key.to_string());
-            self.send_in(Input::Envelope(Box::new(envelope)), after);
-        }
-    }
-
-    fn mood(&mut self, agent: AgentId) {
-        if self.calm {
-            self.command(&agent, AgentCommand::PresenceSet { presence: Presence::Available, reason: None });
-            self.plan(Millis::from_secs(30), Action::Mood(agent));
+    /// An agent sees an offer, and will make up its mind.
+    fn offered(&mut self, agent: AgentId, offer: OfferId, id: ConversationId, about: Option<usize>, nth: u32) {
+        let Some(name) = self.machine.book.name_of_offer(id, offer) else { return };
+        let habits = &self.setting.trace.habits;
+        let mut random = answer_chance(self.seed, about.unwrap_or_default(), nth);
+        let after = millis(random.lognormal(habits.answer.0 as f64 / 1000.0, habits.answer_sigma));
+        if !self.calm && random.chance(habits.silent) {
             return;
         }
-        if self.random.chance(self.options.vanishing) {
-            self.tools.insert(agent.clone(), false);
-            self.soon(3_000, 150_000, Action::Return(agent.clone()));
-        } else if self.tools.get(&agent) == Some(&true) {
-            let presence = match self.random.below(10) {
-                0 => Presence::Away,
-                1 => Presence::Busy,
-                2 => Presence::Offline,
-                _ => Presence::Available,
-            };
-            self.command(&agent, AgentCommand::PresenceSet { presence, reason: None });
-        }
-        self.soon(20_000, 180_000, Action::Mood(agent));
+        self.plan(after, Action::Answer(agent, name, id));
     }
 
-    /// The tool is back, and reads what its agent has.
-    fn come_back(&mut self, agent: &AgentId) {
-        self.tools.insert(agent.clone(), true);
-        if let Some(snapshot) = self.process.engine.snapshot(agent) {
-            for offer in snapshot.offers {
-                self.soon(300, 5_000, Action::Answer(agent.clone(), offer.offer));
-            }
-            for held in snapshot.conversations {
-                self.soon(300, 5_000, Action::Work(agent.clone(), held.conversation));
-            }
-        }
-    }
-
-    fn answer(&mut self, agent: AgentId, offer: OfferId) {
-        if self.tools.get(&agent) != Some(&true) {
+    fn answer(&mut self, agent: &AgentId, offer: Nth, conversation: ConversationId) {
+        if self.people.get(agent).is_none_or(|person| !person.here) {
             return;
         }
-        match self.random.below(10) {
-            0 if !self.calm => self.command(&agent, AgentCommand::OfferDecline { offer, reason: None }),
-            1 if !self.calm => {}
-            _ => self.command(&agent, AgentCommand::OfferAccept { offer }),
-        }
+        let about = self.about.get(&conversation).copied().unwrap_or_default();
+        let mut random = Random::keyed(self.seed, &[12, about as u64, offer.n as u64]);
+        let declines = !self.calm && random.chance(self.setting.trace.habits.declines);
+        self.command(agent, if declines { Verb::Decline(offer) } else { Verb::Accept(offer) });
     }
 
-    fn work(&mut self, agent: AgentId, conversation: ConversationId) {
-        let here = self.tools.get(&agent) == Some(&true);
-        let phase = self.process.engine.conversation(conversation).map(|known| known.phase.clone());
-        let Some(phase) = phase.filter(|phase| here && phase.holder() == Some(&agent)) else { return };
-        match phase {
-            Phase::Active { .. } => self.talk(agent, conversation),
-            Phase::Parked { .. } => self.command(&agent, AgentCommand::ConversationResume { conversation }),
-            Phase::Wrapping { .. } => {
-                self.command(&agent, AgentCommand::WrapUpComplete { conversation, disposition: None });
+    fn begin_task(&mut self, agent: AgentId, conversation: ConversationId, about: Option<usize>) {
+        let arrival = about.and_then(|n| self.setting.trace.arrivals.get(n));
+        let left = about.and_then(|n| self.log.cases.get(n)).is_some_and(|case| case.abandoned.is_some());
+        let whole_time = arrival.map_or(Millis::from_secs(60), |arrival| arrival.handle);
+        let takes = match self.tasks.get(&conversation) {
+            _ if left => EMPTY,
+            // Somebody has begun already.
+            Some(_) => Millis(whole_time.0 / 2),
+            None => whole_time,
+        };
+        let task = Task { done_at: self.time + takes, greeted: left };
+        self.tasks.insert(conversation, task);
+        self.plan(Millis(500), Action::Work(agent, conversation));
+    }
+
+    fn work(&mut self, agent: &AgentId, id: ConversationId) {
+        let here = self.people.get(agent).is_some_and(|person| person.here);
+        let Some(known) = self.machine.process.engine.conversation(id).filter(|_| here) else { return };
+        let Some(name) = self.machine.book.name_of(id) else { return };
+        let (mine, handed_over) = (known.phase.holder() == Some(agent), known.keeper.as_ref() == Some(agent));
+        match known.phase.clone() {
+            // Nobody took what this agent would hand over, until now.
+            Phase::Waiting { .. } | Phase::Offered { .. } if handed_over => {
+                self.command(agent, Verb::Back(name));
+                self.plan(AGAIN, Action::Work(agent.clone(), id));
             }
+            _ if !mine => {}
+            Phase::Active { .. } => self.talk(agent, id, name),
+            Phase::Parked { .. } => self.command(agent, Verb::Resume(name)),
+            Phase::Wrapping { .. } => self.command(agent, Verb::Complete(name)),
             Phase::Waiting { .. } | Phase::Offered { .. } => {}
         }
     }
 
-    fn talk(&mut self, agent: AgentId, conversation: ConversationId) {
-        let dice = if self.calm { 90 } else { self.random.below(100) };
-        let command = match dice {
-            0..=54 => AgentCommand::MessageSend { conversation, content: vec![demo::said("hello")], reply_to: None },
-            55..=59 => AgentCommand::NoteAdd { conversation, text: "remember".to_owned() },
-            60..=69 => {
+    fn talk(&mut self, agent: &AgentId, id: ConversationId, name: Nth) {
+        let time = self.time;
+        let task = self.tasks.entry(id).or_insert(Task { done_at: time, greeted: true });
+        let (done_at, greeted) = (task.done_at, std::mem::replace(&mut task.greeted, true));
+        if self.calm || time >= done_at {
+            self.command(agent, Verb::Close(name));
+            self.plan(AGAIN, Action::Work(agent.clone(), id));
+            return;
+        }
+        let about = self.about.get(&id).copied().unwrap_or_default() as u64;
+        let fidgets = self.setting.trace.habits.fidgets;
+        let restless = fidgets > 0 && Random::keyed(self.seed, &[13, about]).chance(fidgets);
+        if !greeted {
+            self.command(agent, Verb::Say(name));
+        } else if restless {
+            self.fidget(agent, name);
+        }
+        let pause = done_at.since(time);
+        let pause = if restless { Millis(pause.0.min(self.random.between(2_000, 60_000))) } else { pause };
+        self.plan(pause, Action::Work(agent.clone(), id));
+    }
+
+    fn fidget(&mut self, agent: &AgentId, name: Nth) {
+        let verb = match self.random.below(100) {
+            0..=59 => Verb::Say(name),
+            60..=65 => Verb::Note(name),
+            66..=77 => {
                 let until = self.random.chance(500).then(|| self.now() + Millis::from_secs(60));
-                AgentCommand::ConversationPark { conversation, until, reason: None }
+                Verb::Park(name, until)
             }
-            70..=79 => {
-                let agents: Vec<&AgentId> = self.tools.keys().collect();
-                let to_agent = self.random.pick(&agents).map(|agent| (*agent).clone());
-                AgentCommand::ConversationTransfer { conversation, to_queue: None, to_agent, note: None }
+            78..=88 => {
+                let agents: Vec<&AgentId> = self.people.keys().collect();
+                match self.random.pick(&agents) {
+                    Some(other) => Verb::ToAgent(name, (*other).clone()),
+                    None => return,
+                }
             }
-            80..=84 => {
-                let queues: Vec<_> = self.process.engine.policy().0.queues.keys().cloned().collect();
-                let to_queue = self.random.pick(&queues).cloned();
-                AgentCommand::ConversationTransfer { conversation, to_queue, to_agent: None, note: None }
-            }
-            _ => AgentCommand::ConversationClose { conversation, disposition: None },
+            89..=94 => match self.random.pick(&company::queues(&self.machine.process.engine)) {
+                Some(queue) => Verb::ToQueue(name, queue.clone()),
+                None => return,
+            },
+            _ => Verb::Close(name),
         };
-        self.command(&agent, command);
-        self.soon(2_000, 60_000, Action::Work(agent, conversation));
+        self.command(agent, verb);
+    }
+
+    /// The provider says what became of a message, perhaps in no good order.
+    fn report_on(&mut self, conversation: ConversationId, channel: &SmolStr) {
+        let Some(sent) = self.machine.book.name_of_sent(conversation) else { return };
+        let receipts =
+            [(ReceiptStatus::Accepted, 600), (ReceiptStatus::Delivered, 2_000), (ReceiptStatus::Read, 8_000)];
+        for (status, by_ms) in receipts {
+            let (key, after) = (self.id(), Millis(self.random.between(50, by_ms)));
+            self.send_in(Op::Receipt { key, sent: sent.clone(), channel: channel.clone(), status }, after);
+        }
+    }
+
+    fn duty(&mut self, agent: &AgentId, what: DutyKind) {
+        let now = self.now();
+        let Some(person) = self.people.get_mut(agent) else { return };
+        person.leaving = what == DutyKind::Leave;
+        match what {
+            DutyKind::Gone => {
+                person.here = false;
+                // The last that was heard of it.
+                self.liveness.touch(agent, now);
+            }
+            DutyKind::Back => {
+                person.here = true;
+                self.liveness.forget(agent);
+                self.apply(Op::Heard(agent.clone()));
+                self.come_back(agent);
+            }
+            _ => {
+                person.here = true;
+                self.liveness.forget(agent);
+                let presence = match what {
+                    DutyKind::Available => Presence::Available,
+                    DutyKind::Away => Presence::Away,
+                    DutyKind::Offline => Presence::Offline,
+                    _ => Presence::Busy,
+                };
+                self.command(agent, Verb::Presence(presence));
+                if what == DutyKind::Leave {
+                    self.plan(AGAIN, Action::SignOff(agent.clone(), 1));
+                }
+            }
+        }
+    }
+
+    fn sign_off(&mut self, agent: AgentId, tries: u32) {
+        if self.calm || self.people.get(&agent).is_none_or(|person| !person.leaving) {
+            return;
+        }
+        let holds = self.machine.process.engine.agent(&agent).is_some_and(|known| !known.holds.is_empty());
+        if holds && tries < SIGN_OFF_MAX {
+            self.plan(AGAIN, Action::SignOff(agent, tries + 1));
+        } else {
+            self.command(&agent, Verb::Presence(Presence::Offline));
+        }
+    }
+
+    /// The tool reads what its agent has.
+    fn come_back(&mut self, agent: &AgentId) {
+        let Some(snapshot) = self.machine.process.engine.snapshot(agent) else { return };
+        for offer in snapshot.offers {
+            let id = offer.conversation.conversation;
+            if let Some(name) = self.machine.book.name_of_offer(id, offer.offer) {
+                self.soon(300, 5_000, Action::Answer(agent.clone(), name, id));
+            }
+        }
+        for held in snapshot.conversations {
+            self.soon(300, 5_000, Action::Work(agent.clone(), held.conversation));
+        }
+    }
+}
+
+/// How an agent takes the n-th offer of a matter: the same for every system.
+pub(crate) fn answer_chance(seed: u64, about: usize, nth: u32) -> Random {
+    Random::keyed(seed, &[11, about as u64, u64::from(nth)])
+}
+
+/// So many days, hours and minutes as a person says it.
+pub(crate) fn span(ms: f64) -> String {
+    let seconds = ms / 1000.0;
+    match seconds {
+        _ if seconds < 9.95 => format!("{seconds:.1} s"),
+        _ if seconds < 120.0 => format!("{seconds:.0} s"),
+        _ if seconds < 7200.0 => {
+            let whole = whole(seconds + 0.5);
+            format!("{}:{:02} min", whole / 60, whole % 60)
+        }
+        _ => format!("{:.1} h", seconds / 3600.0),
     }
 }

@@ -187,11 +187,12 @@ pub(super) fn accounts(users: &[User], passwords: &BTreeMap<String, String>, sha
     for user in users {
         let _ = writeln!(
             text,
-            "      {{ user: {}, password: {}, permissions: {{ publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }} }} }}",
+            "      {{ user: {}, password: {}, permissions: {{ publish: {{ allow: [{}] }}, subscribe: {{ allow: [{}] }}{} }} }}",
             quote(&user.name),
             quote(password(&user.name)?),
             list(&user.publish),
             list(&user.subscribe),
+            if user.answers { ", allow_responses: { max: 1, expires: \"1m\" }" } else { "" },
         );
     }
     let _ = write!(
@@ -215,7 +216,12 @@ mod tests {
     #[test]
     fn the_mapping_is_written_as_the_server_reads_it() {
         let passwords = BTreeMap::from([("a".to_owned(), "x".to_owned()), ("sys".to_owned(), "y".to_owned())]);
-        let users = [User { name: "a".into(), publish: vec!["p.>".into(), "q".into()], subscribe: vec!["s".into()] }];
+        let users = [User {
+            name: "a".into(),
+            publish: vec!["p.>".into(), "q".into()],
+            subscribe: vec!["s".into()],
+            answers: false,
+        }];
         let text = accounts(&users, &passwords, 8).unwrap();
         let mapping =
             r#""tl.v1.in.*.*.*": "tl.v1.in.{{partition(8,1)}}.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}""#;

@@ -69,6 +69,13 @@ verbs!(AgentCommand of "an agent's tool":
         ConversationPark = "conversation.park",
         ConversationResume = "conversation.resume",
         ConversationClose = "conversation.close",
+        ConversationTakeBack = "conversation.take_back",
+        ConversationConsult = "conversation.consult",
+        ConversationConsultEnd = "conversation.consult_end",
+        ConversationEscalate = "conversation.escalate",
+        ConversationForce = "conversation.force",
+        ConversationMonitor = "conversation.monitor",
+        ConversationMonitorEnd = "conversation.monitor_end",
         WrapUpComplete = "wrap_up.complete",
     }
     asks {}
@@ -86,8 +93,12 @@ verbs!(AgentQuery of "an agent's tool":
 verbs!(AdminCommand of "an operator":
     changes {
         PolicyApply = "policy.apply",
+        ConversationAssign = "conversation.assign",
+        ConversationEnqueue = "conversation.enqueue",
     }
     asks {
+        ShadowStart = "shadow.start",
+        ShadowShow = "shadow.show",
         StatusShow = "status.show",
         ConversationList = "conversation.list",
         ConversationShow = "conversation.show",

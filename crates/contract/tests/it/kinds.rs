@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use throughline_contract::answer;
 use throughline_contract::codec::Encoding;
-use throughline_contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Done, Reply};
+use throughline_contract::command::{
+    AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Classified, Classify, Done, Reply,
+};
 use throughline_contract::envelope::{decode_record, encode_record};
 use throughline_contract::event::{decode_events, join_events};
 use throughline_contract::feed::{ConversationView, FeedItem, Heartbeat, Sync};
@@ -84,6 +86,8 @@ kinds! {
         "dead-letter" => DeadLetter,
         "thread-history" => ThreadHistory,
         "policy" => Policy,
+        "classify" => Classify,
+        "classified" => Classified,
         "journal-record" => Record,
         "journal-epoch" => Epoch,
         "journal-checkpoint" => Checkpoint,

@@ -99,6 +99,9 @@ fn the_place_in_the_queue_counts_the_more_urgent_and_the_older() {
     let places: Vec<_> = (1..=3).map(|id| world.state.explain(ConversationId(id)).unwrap().position).collect();
     assert_eq!(places, [Some(1), Some(2), Some(0)]);
     assert_eq!(world.state.explain(C1).unwrap().waiting_ms, Millis(500));
+    let nobody = "waits: nobody who is signed in could ever take it";
+    assert_eq!(world.state.explain(C1).unwrap().summary, nobody);
+    presence(&mut world, "cara", Presence::Busy);
     assert_eq!(world.state.explain(C1).unwrap().summary, "waits: none of 5 members can take it now");
 }
 
@@ -141,7 +144,7 @@ fn what_does_not_wait_says_where_it_is() {
 
 #[test]
 fn of_a_large_queue_the_first_members_are_listed_and_the_rest_counted() {
-    let mut policy = String::from("[queues.sales]\nskills = { sales = 1 }\n");
+    let mut policy = String::from("[skills]\nsales = \"Sales\"\n[queues.sales]\nskills = { sales = 1 }\n");
     for n in 0..100 {
         policy.push_str(&format!("[agents.agent-{n:02}]\nqueues = [\"sales\"]\n"));
     }
@@ -149,5 +152,5 @@ fn of_a_large_queue_the_first_members_are_listed_and_the_rest_counted() {
     write(&mut world, 1);
     let explained = world.state.explain(C1).unwrap();
     assert_eq!((explained.now.excluded.len(), explained.now.unlisted), (64, 36));
-    assert_eq!(explained.summary, "waits: none of 100 members can take it now");
+    assert_eq!(explained.summary, "waits: nobody who is signed in could ever take it");
 }

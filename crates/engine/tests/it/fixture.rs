@@ -20,7 +20,8 @@ pub(crate) fn queue(name: &str) -> QueueId {
 /// A policy, from the same TOML that operators write.
 pub(crate) fn policy(text: &str) -> Policy {
     let policy: Policy = toml::from_str(text).unwrap_or_else(|e| panic!("policy: {e}"));
-    assert_eq!(policy.problems(), Vec::<String>::new());
+    let problems = policy::check(&policy).problems;
+    assert!(problems.is_empty(), "{problems:?}");
     policy
 }
 

@@ -2,11 +2,12 @@
 //! back from a snapshot. Every input is checked against everything that must hold.
 
 use contract::command::{AdminCommand, AgentCommand, Done, Refusal};
+use contract::event::Classification;
 use contract::journal::{Cause, Entry, Fingerprint};
 use contract::policy::Policy;
-use contract::{AgentId, CustomerId, Encoding, Envelope, Event, SmolStr, Timestamp};
+use contract::{AgentId, ConversationId, CustomerId, Encoding, Envelope, Event, SmolStr, Timestamp};
 use throughline_engine::invariant::Auditor;
-use throughline_engine::{Answer, CommandInput, Emitted, Phase, State, Step};
+use throughline_engine::{Answer, CommandInput, Emitted, Phase, Shadow, State, Step};
 
 use crate::{fixture, naive};
 
@@ -21,6 +22,8 @@ pub(crate) struct World {
     /// Gets the same inputs as the state, having taken its place at some point.
     twin: State,
     auditor: Auditor,
+    /// The policy in force beside itself: must always agree.
+    shadow: Option<Shadow>,
     commands: u64,
 }
 
@@ -40,12 +43,23 @@ impl World {
             follower: State::new(),
             twin: State::new(),
             auditor: Auditor::default(),
+            shadow: None,
             commands: 0,
         }
     }
 
     /// An envelope arrives. `None`: it was taken in before.
     pub(crate) fn envelope(&mut self, customer: CustomerId, envelope: &Envelope) -> Option<Step> {
+        self.classified(customer, envelope, None)
+    }
+
+    /// An envelope arrives, and somebody has said what it is about.
+    pub(crate) fn classified(
+        &mut self,
+        customer: CustomerId,
+        envelope: &Envelope,
+        classification: Option<&Classification>,
+    ) -> Option<Step> {
         assert_eq!(self.state.has_seen(envelope), self.replica.has_seen(envelope), "R10: repeats are known");
         if self.state.has_seen(envelope) {
             return None;
@@ -54,11 +68,19 @@ impl World {
         let step = self.apply(|state| {
             let customer = State::needs_customer(envelope).then_some(customer);
             let mut step = state.open_step(now, Cause::Envelope(Fingerprint(envelope.fingerprint())));
-            state.receive(&mut step, customer, envelope.clone());
+            state.receive_classified(&mut step, customer, envelope.clone(), classification.cloned());
             step
         });
         self.journal(&step);
         assert!(self.state.has_seen(envelope), "R7: an envelope is remembered");
+        Some(step)
+    }
+
+    /// Somebody says later what a conversation is about. `None`: it is too late, or nobody asked.
+    pub(crate) fn found(&mut self, conversation: ConversationId, found: &Classification) -> Option<Step> {
+        let now = self.clock;
+        let step = self.apply(|state| state.classified(now, conversation, found.clone()))?;
+        self.journal(&step);
         Some(step)
     }
 
@@ -73,9 +95,19 @@ impl World {
     }
 
     pub(crate) fn policy(&mut self, policy: Policy) -> Outcome {
+        self.admin(AdminCommand::PolicyApply { policy: Box::new(policy), waiting: false })
+    }
+
+    pub(crate) fn admin(&mut self, command: AdminCommand) -> Outcome {
         self.commands += 1;
         let id = SmolStr::from(format!("command-{}", self.commands));
-        self.input(CommandInput::Admin { id, command: AdminCommand::PolicyApply { policy: Box::new(policy) } })
+        self.input(CommandInput::Admin { id, command })
+    }
+
+    /// The router starts again: the state is what replaying the journal gives.
+    pub(crate) fn restart(&mut self) {
+        self.take_over();
+        self.state = self.follower.clone();
     }
 
     fn input(&mut self, input: CommandInput) -> Outcome {
@@ -163,15 +195,29 @@ impl World {
         }
         let entry = self.stored(step);
         assert_eq!(entry.events.len(), step.emitted.len());
+        // Here what is due may come after an input; then the other one is ahead.
+        let late = self.replica.next_deadline().is_some_and(|due| due <= entry.at);
         for (event, emitted) in entry.events.iter().zip(&step.emitted) {
-            self.check_choice(event);
+            self.check_choice(entry.at, event);
+            if matches!(**event, Event::PolicyApplied { .. }) {
+                // Another follows when what the policy brings about is over.
+                self.shadow = None;
+            }
+            if let Some(shadow) = &mut self.shadow {
+                let same = shadow.observe(entry.at, event);
+                assert!(late || same != Some(false), "a policy agrees with itself: {event:?} {:?}", shadow.report());
+            }
             let reach = self.replica.evolve(entry.at, event);
             let replayed = Emitted { event: event.clone(), reach };
             assert_eq!(replayed, *emitted, "R10: a replay reaches whom the fact reached");
             self.auditor.observe(&self.replica, &replayed);
         }
         self.replica.evolve_cause(entry.at, &entry.cause);
+        self.check_sent(step);
         assert_eq!(self.follower.replay(&entry), step.emitted, "R10: a replay reaches whom the facts reached");
+        if late || self.shadow.is_none() {
+            self.shadow = Some(Shadow::new(entry.at, &self.replica, (**self.replica.policy().0).clone()));
+        }
         self.check();
     }
 
@@ -182,16 +228,24 @@ impl World {
     }
 
     /// Before a fact is evolved: an offer is the one that looking at everything finds.
-    fn check_choice(&self, event: &Event) {
+    fn check_choice(&self, now: Timestamp, event: &Event) {
         if let Event::OfferCreated { conversation, agent, decision, .. } = event {
-            let expected = naive::next_offer(&self.replica);
-            assert_eq!(expected, Some((*conversation, agent.clone())), "the first item, for the best agent");
-            assert!(naive::in_order(&decision.eligible), "best first: {:?}", decision.eligible);
             let waiting = self.replica.conversation(*conversation).unwrap();
-            assert_eq!(decision.eligible.first().map(|first| &first.agent), Some(agent));
             for excluded in &decision.excluded {
                 assert!(decision.eligible.iter().all(|candidate| candidate.agent != excluded.agent));
             }
+            assert_eq!(decision.eligible.first().map(|first| &first.agent), Some(agent));
+            if decision.tie_break == "ring" {
+                assert!(naive::eligible(&self.replica, waiting, agent), "a ring's second may take it too");
+                return;
+            }
+            // Where agents rank their queues, the best agent for the first item may have another one first, whose
+            // best agent is a third: which pair of these comes first is free.
+            if !naive::ranked(&self.replica) {
+                let expected = naive::next_offer(&self.replica, now);
+                assert_eq!(expected, Some((*conversation, agent.clone())), "the first item, for the best agent");
+            }
+            assert!(naive::in_order(&decision.eligible), "best first: {:?}", decision.eligible);
             assert_eq!(naive::best_agent(&self.replica, waiting).as_ref(), Some(agent));
         }
     }
@@ -200,18 +254,50 @@ impl World {
         assert_eq!(self.state.violations(), Vec::new());
         assert_eq!(self.replica.violations(), Vec::new());
         assert_eq!(self.auditor.violations(), &[]);
-        assert_eq!(naive::next_offer(&self.state), None, "R4: nobody is overlooked");
+        assert_eq!(naive::next_offer(&self.state, self.clock), None, "R4: nobody is overlooked");
         let fingerprint = self.state.fingerprint();
         assert!(fingerprint == self.replica.fingerprint(), "R10: a replay gives the state");
         assert!(fingerprint == self.twin.fingerprint(), "the twin goes on as the state");
         assert_eq!(self.state.next_deadline(), self.replica.next_deadline());
         assert_eq!(self.state.next_deadline(), self.twin.next_deadline());
+        self.check_views();
         for (id, conversation) in self.state.conversations() {
             let explained = self.state.explain(id).unwrap();
             if matches!(conversation.phase, Phase::Waiting { .. }) {
                 assert_eq!(explained.now.eligible, vec![], "R4 and R12 agree");
             }
             assert_eq!(self.state.open_conversation(conversation.customer), Some(id), "one conversation a customer");
+        }
+    }
+
+    /// What is said to a customer, and nothing else, becomes a command to the channel: on the thread that it was
+    /// said on, after what was said on it before.
+    fn check_sent(&self, step: &Step) {
+        for Emitted { event, reach } in &step.emitted {
+            let command = self.state.out_command(&fixture::tenant(), step.at, event, reach);
+            match &**event {
+                Event::MessageSent { message, thread, thread_seq, content, .. }
+                | Event::MessageNotified { message, thread, thread_seq, content, .. } => {
+                    let command = command.unwrap();
+                    assert_eq!((command.message, command.thread_seq), (*message, *thread_seq));
+                    assert_eq!((&command.thread, &command.content), (&thread.thread, content));
+                    assert_eq!(command.author.agent.is_some(), matches!(**event, Event::MessageSent { .. }));
+                }
+                _ => assert_eq!(command, None, "{event:?}"),
+            }
+        }
+    }
+
+    /// What tools are shown is what there is.
+    fn check_views(&self) {
+        let counts = self.state.counts();
+        assert_eq!(counts.conversations.values().sum::<u64>(), self.state.conversations().count() as u64);
+        for (id, agent) in self.state.agents() {
+            let snapshot = self.state.snapshot(id).unwrap();
+            let shown = |held: &ConversationId| snapshot.conversations.iter().any(|view| view.conversation == *held);
+            assert!(agent.holds.iter().chain(&agent.keeps).all(shown), "{id} is shown what it has");
+            assert_eq!(snapshot.offers.len(), agent.offers.len(), "{id} is shown what it is offered");
+            assert_eq!(self.state.agent_view(id).unwrap().load, agent.load);
         }
     }
 }

@@ -9,7 +9,7 @@ use contract::answer::{AdminAnswer, ConversationDetail, CustomerDetail, ShardSta
 use contract::command::{AdminCommand, AgentQuery, ChannelQuery, Done, Refusal, RefusalKind};
 use contract::outbound::{Author, ThreadHistory};
 use contract::{AgentId, TenantId};
-use engine::ThreadKey;
+use engine::{Shadow, ThreadKey};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -73,6 +73,28 @@ impl Leader {
         question: AdminCommand,
     ) -> Result<(), Refusal> {
         let tenant = self.tenant(tenant_id)?;
+        match question {
+            AdminCommand::ShadowStart { policy } => {
+                let problems: Vec<String> = policy::check(&policy).problems.iter().map(ToString::to_string).collect();
+                if !problems.is_empty() {
+                    return Err(Refusal::new(RefusalKind::Invalid, problems.join("; ")));
+                }
+                let shadow = Shadow::new(now(), &tenant.engine, *policy);
+                let report = Some(Box::new(shadow.report()));
+                self.shadows.insert(tenant_id.clone(), shadow);
+                self.send(to.done(AdminAnswer::Shadow(report))).await;
+                return Ok(());
+            }
+            AdminCommand::ShadowShow { stop } => {
+                let report = self.shadows.get(tenant_id).map(|shadow| Box::new(shadow.report()));
+                if stop {
+                    self.shadows.remove(tenant_id);
+                }
+                self.send(to.done(AdminAnswer::Shadow(report))).await;
+                return Ok(());
+            }
+            _ => {}
+        }
         if let Some(answer) = answer_now(tenant, &question, &self.status()) {
             self.send(to.done(answer)).await;
             return Ok(());
@@ -147,7 +169,7 @@ impl Leader {
             }
             AgentQuery::ConversationHistory { conversation, limit } => {
                 let known = self.tenant(tenant_id)?.engine.conversation(conversation);
-                let Some(known) = known.filter(|known| known.phase.agent() == Some(&agent)) else {
+                let Some(known) = known.filter(|known| known.concerns(&agent)) else {
                     let message = format!("conversation {conversation} is not with you");
                     return Err(Refusal::new(RefusalKind::Gone, message));
                 };
@@ -174,7 +196,7 @@ impl Leader {
             return Ok(());
         };
         let conversation = tenant.engine.open_conversation(thread.customer);
-        let holder = conversation.and_then(|id| tenant.engine.conversation(id)?.phase.holder().cloned());
+        let holder = conversation.and_then(|id| tenant.engine.conversation(id)?.responsible().cloned());
         let agent =
             holder.map(|agent| Author { display: Some(tenant.engine.display_name(&agent)), agent: Some(agent) });
         let mut answer = ThreadHistory { records: Vec::new(), head: thread.seq, conversation, agent };

@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: async, I/O, clocks, chance, scans. The index is a `DashMap`, looked up by key only.
 
+mod normal;
 mod state;
 mod view;
 

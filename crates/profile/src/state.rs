@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::answer::Held;
 use contract::envelope::{Assurance, Identity, Scope};
+use contract::policy::Identities;
 use contract::{CustomerId, Envelope, Event, SmolStr, Timestamp};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
+
+use crate::normal::Rules;
 
 /// How many identities a customer may have; more are not linked (a shared device, a test address).
 const IDENTITIES_MAX: usize = 64;
@@ -57,6 +60,9 @@ pub struct State {
     /// somebody's address into a form must not catch that somebody's next message.
     #[serde(skip)]
     claimed: DashMap<IdentityKey, BTreeSet<CustomerId>>,
+    /// What the policy says of addresses, and the version that it was read from.
+    #[serde(skip)]
+    rules: (Option<u64>, Rules),
 }
 
 impl State {
@@ -64,6 +70,13 @@ impl State {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Addresses are read by a version of the policy from now on. Cheap where it is the same as before.
+    pub fn follow(&mut self, version: u64, policy: &Identities) {
+        if self.rules.0 != Some(version) {
+            self.rules = (Some(version), Rules::new(policy));
+        }
     }
 
     /// A customer.
@@ -115,14 +128,25 @@ impl State {
     pub fn resolve(&self, envelope: &Envelope) -> (CustomerId, Vec<Event>) {
         let sender = &envelope.sender;
         let by_auth = envelope.sender_auth.assurance();
-        let shown = std::iter::once(&sender.identity).chain(&sender.aliases);
+        let written = std::iter::once(&sender.identity).chain(&sender.aliases);
+        let normal = written.filter_map(|identity| {
+            let assurance = identity.assurance.unwrap_or(by_auth);
+            Some((self.rules.1.normal(identity, &envelope.account)?, assurance))
+        });
+        let mut normal: Vec<(Identity, Assurance)> = normal.collect();
+        if normal.is_empty() {
+            normal.push((stand_in(envelope), Assurance::Claimed));
+        }
         let shown: Vec<(&Identity, Assurance)> =
-            shown.map(|identity| (identity, identity.assurance.unwrap_or(by_auth))).collect();
+            normal.iter().map(|(identity, assurance)| (identity, *assurance)).collect();
 
         let proven = || shown.iter().filter(|(_, assurance)| *assurance == Assurance::Verified);
-        let known = match proven().next() {
-            Some(_) => proven().find_map(|(identity, _)| self.by_verified(identity)),
-            None => self.by_claimed(&sender.identity),
+        let known = match (proven().next(), shown.first()) {
+            (None, Some((claimed, _))) => self.by_claimed(claimed),
+            _ => {
+                let owners = proven().filter_map(|(identity, _)| self.by_verified(identity));
+                owners.into_iter().find(|owner| !self.contradicts(*owner, &shown))
+            }
         };
         let mut events = Vec::new();
         let customer = known.unwrap_or(CustomerId(self.last_customer + 1));
@@ -145,6 +169,10 @@ impl State {
     fn learn(&self, customer: CustomerId, shown: &[(&Identity, Assurance)], events: &mut Vec<Event>) {
         let held = self.customers.get(&customer).map_or(&[][..], |customer| &customer.identities);
         let mut count = held.len();
+        let mut by_scheme: BTreeMap<&str, usize> = BTreeMap::new();
+        for known in held {
+            *by_scheme.entry(known.identity.scheme.as_str()).or_default() += 1;
+        }
         for (at, (identity, assurance)) in shown.iter().enumerate() {
             let key = IdentityKey::of(identity);
             let repeated = shown.iter().take(at).any(|(earlier, _)| IdentityKey::of(earlier) == key);
@@ -160,6 +188,11 @@ impl State {
                 }
                 Some(_) => {}
                 None if count < IDENTITIES_MAX => {
+                    let of_scheme = by_scheme.entry(identity.scheme.as_str()).or_default();
+                    if *of_scheme >= self.rules.1.most(&identity.scheme) {
+                        continue;
+                    }
+                    *of_scheme += 1;
                     count += 1;
                     let identity = (*identity).clone();
                     events.push(Event::CustomerIdentityLinked { customer, identity, assurance: *assurance });
@@ -167,6 +200,19 @@ impl State {
                 None => {}
             }
         }
+    }
+
+    /// Whether a customer has proven to be somebody else than who is shown: another value where a customer has only
+    /// one.
+    fn contradicts(&self, customer: CustomerId, shown: &[(&Identity, Assurance)]) -> bool {
+        let held = self.customers.get(&customer).map_or(&[][..], |customer| &customer.identities);
+        let single = |identity: &Identity| self.rules.1.most(&identity.scheme) == 1;
+        let proven = shown.iter().filter(|(identity, assurance)| *assurance == Assurance::Verified && single(identity));
+        proven.into_iter().any(|(identity, _)| {
+            let key = IdentityKey::of(identity);
+            let mut same = held.iter().filter(|held| held.identity.scheme == identity.scheme);
+            same.any(|held| held.assurance == Assurance::Verified && IdentityKey::of(&held.identity) != key)
+        })
     }
 
     fn by_verified(&self, identity: &Identity) -> Option<CustomerId> {
@@ -217,5 +263,17 @@ impl State {
     #[must_use]
     pub fn fingerprint(&self) -> Vec<u8> {
         contract::Encoding::MsgPack.encode(self).unwrap_or_default()
+    }
+}
+
+/// Who a message is from when no address of it says anything: whoever writes on this thread, and nobody else.
+fn stand_in(envelope: &Envelope) -> Identity {
+    Identity {
+        scheme: SmolStr::new_static("thread"),
+        value: SmolStr::from(format!("{}/{}", envelope.account.kind, envelope.thread.key)),
+        scope: Scope::Account,
+        scope_id: Some(SmolStr::from(envelope.account.id.as_str())),
+        raw: None,
+        assurance: Some(Assurance::Claimed),
     }
 }

@@ -23,6 +23,8 @@ impl Tenant {
         let cause = Cause::Envelope(Fingerprint(envelope.fingerprint()));
         let mut step = self.engine.open_step(now, cause);
         let customer = engine::State::needs_customer(&envelope).then(|| {
+            let (policy, version) = self.engine.policy();
+            self.profile.follow(version, &policy.identity);
             let (customer, facts) = self.profile.resolve(&envelope);
             for fact in facts {
                 self.profile.evolve(step.at, &fact);

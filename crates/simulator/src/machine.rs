@@ -73,6 +73,8 @@ impl Process {
         }
         let mut step = self.engine.open_step(now, Cause::Envelope(Fingerprint(envelope.fingerprint())));
         let customer = State::needs_customer(envelope).then(|| {
+            let (policy, version) = self.engine.policy();
+            self.profile.follow(version, &policy.identity);
             let (customer, facts) = self.profile.resolve(envelope);
             for fact in facts {
                 self.profile.evolve(step.at, &fact);

@@ -16,6 +16,7 @@ use crate::time::Millis;
 mod agent;
 mod channel;
 mod hours;
+mod identity;
 mod problems;
 mod queue;
 mod requirement;
@@ -24,6 +25,7 @@ mod route;
 pub use agent::{Agent, Caps, Membership, MembershipTable, Memberships, PresenceSpec, Takes};
 pub use channel::{CapacityPool, Channel, Reopen};
 pub use hours::{Calendar, Holiday, Week};
+pub use identity::Identities;
 pub use problems::Problem;
 pub use queue::{
     Affinity, AffinityMode, Closed, ClosedAction, Fallback, FallbackAction, Limits, Order, Overflow, Queue,
@@ -74,6 +76,9 @@ pub struct Policy {
     /// Asks a program of yours what a conversation is about, before the rules decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classifier: Option<Classifier>,
+    /// What makes two addresses the same.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub identity: Identities,
     /// Offers: how often, how long somebody is left alone after one.
     #[serde(default)]
     pub offers: Offers,

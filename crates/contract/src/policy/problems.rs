@@ -66,6 +66,7 @@ impl Policy {
             let within = (50..=5000).contains(&classifier.budget_ms.0);
             finder.check("classifier.budget_ms", within, "must be 50 to 5000: every new conversation waits that long");
         }
+        finder.identity();
         finder.offers_and_timing();
         finder.problems
     }
@@ -306,6 +307,26 @@ impl<'a> Finder<'a> {
         if let Some(language) = &route.language {
             let code = language.len() == 2 && language.bytes().all(|b| b.is_ascii_lowercase());
             self.check(format!("{path}.language"), code, "must be two small letters, like \"de\" (ISO 639-1)");
+        }
+    }
+
+    /// Countries are two letters, and what is limited is limited to something.
+    fn identity(&mut self) {
+        let identity = &self.policy.identity;
+        let two = |region: &str| region.len() == 2 && region.bytes().all(|letter| letter.is_ascii_uppercase());
+        let says = "must be a country by two capital letters (ISO 3166), like DE";
+        if let Some(region) = &identity.region {
+            self.check("identity.region", two(region), says);
+        }
+        for (account, region) in &identity.regions {
+            self.check(format!("identity.regions.{account}"), two(region), says);
+        }
+        for (scheme, most) in &identity.most {
+            self.check(format!("identity.most.{scheme}"), (1..=64).contains(most), "must be 1 to 64");
+        }
+        for domain in &identity.ignore_dots {
+            let plain = !domain.is_empty() && !domain.contains('@');
+            self.check("identity.ignore_dots", plain, "a domain is meant, like gmail.com");
         }
     }
 

@@ -95,6 +95,59 @@ fn identities_are_bounded() {
     assert_eq!(state.customer(customer).unwrap().identities.len(), 64);
 }
 
+#[test]
+fn an_address_is_found_again_however_it_is_written() {
+    let mut state = State::new();
+    let first = take_in(&mut state, &envelope(vec![identity("email", "Ann@Example.com", PROVEN)]));
+    let again = take_in(&mut state, &envelope(vec![identity("email", " ann@EXAMPLE.com", PROVEN)]));
+    assert_eq!(first, again);
+    let held = &state.customer(first).unwrap().identities;
+    assert_eq!((held.len(), held[0].identity.value.as_str()), (1, "ann@example.com"));
+    assert_eq!(held[0].identity.raw.as_deref(), Some("Ann@Example.com"), "what was sent is kept");
+    let carrier = take_in(&mut state, &envelope(vec![identity("tel", "+5511987654321", PROVEN)]));
+    let without_the_ninth = take_in(&mut state, &envelope(vec![identity("tel", "551187654321", PROVEN)]));
+    assert_eq!(carrier, without_the_ninth);
+}
+
+#[test]
+fn nobody_is_found_by_what_belongs_to_nobody() {
+    let mut state = State::new();
+    state.follow(1, &serde_json::from_str(r#"{"blocked": {"tel": ["+4930123456"]}}"#).unwrap());
+    let desk = || identity("tel", "+49 30 123456", PROVEN);
+    let ann = take_in(&mut state, &envelope(vec![identity("login", "ann", PROVEN), desk()]));
+    let bob = take_in(&mut state, &envelope(vec![identity("login", "bob", PROVEN), desk()]));
+    assert_ne!(ann, bob, "the front desk's number joins nobody");
+    assert_eq!(state.customer(ann).unwrap().identities.len(), 1);
+    let called = |thread: &str| {
+        let mut envelope = envelope(vec![desk()]);
+        envelope.thread.key = thread.into();
+        envelope
+    };
+    let first = take_in(&mut state, &called("one"));
+    assert!(first != ann && first != bob);
+    assert_eq!(take_in(&mut state, &called("one")), first, "one thread is one person");
+    assert_ne!(take_in(&mut state, &called("two")), first, "another may be another's");
+}
+
+#[test]
+fn two_accounts_are_two_customers_even_with_one_mailbox() {
+    let mut state = State::new();
+    let shared = || identity("email", "family@example.com", PROVEN);
+    let ann = take_in(&mut state, &envelope(vec![identity("login", "ann", PROVEN), shared()]));
+    let bob = take_in(&mut state, &envelope(vec![identity("login", "bob", PROVEN), shared()]));
+    assert_ne!(ann, bob);
+    assert_eq!(take_in(&mut state, &envelope(vec![identity("login", "bob", PROVEN)])), bob);
+    assert_eq!(take_in(&mut state, &envelope(vec![shared()])), ann, "it stays with whom it was proven for first");
+}
+
+#[test]
+fn a_customer_has_so_many_of_a_scheme() {
+    let mut state = State::new();
+    let many = (0..9).map(|n| identity("email", &format!("ann{n}@example.com"), PROVEN));
+    let ann = take_in(&mut state, &envelope(std::iter::once(identity("login", "ann", PROVEN)).chain(many).collect()));
+    assert_eq!(state.customer(ann).unwrap().identities.len(), 1 + 5);
+}
+
 proptest! {
     /// A verified identity has one customer; a snapshot finds the same customers as the live state.
     #[test]

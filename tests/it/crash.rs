@@ -112,7 +112,7 @@ impl Load {
             client.settled().await;
         }
         for client in &clients {
-            client.hears("agent", "re: the last").await;
+            client.hears_in_the_end("agent", "re: the last").await;
         }
         (clients, self.tools)
     }

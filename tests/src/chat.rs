@@ -146,6 +146,23 @@ impl ChatClient {
         }
     }
 
+    /// Waits for a message however long that takes, as long as something comes before it: who answers one by one has
+    /// much to answer after many crashes.
+    ///
+    /// # Panics
+    /// When nothing more comes.
+    pub async fn hears_in_the_end(&self, from: &str, text: &str) {
+        let mut changed = self.changed.clone();
+        loop {
+            changed.borrow_and_update();
+            if lock(&self.state).messages.iter().any(|message| message.from == from && message.text == text) {
+                return;
+            }
+            let more = tokio::time::timeout(PATIENCE * 2, changed.changed()).await;
+            assert!(matches!(more, Ok(Ok(()))), "{} waited for {text:?} from {from}; nothing more came", self.name);
+        }
+    }
+
     /// Sends a text, and again after every reconnect until it is acknowledged. Returns its id.
     ///
     /// # Panics

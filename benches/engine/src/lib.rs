@@ -188,6 +188,14 @@ fn facts() {
     let shape = Shape { name: "usual", ..Shape::default() };
     let policy = std::sync::Arc::new(world::policy(shape));
     let compiled = policy::Compiled::new(policy);
+    // The same rules, written as conditions.
+    let mut written = (**compiled.policy()).clone();
+    written.routes.truncate(50);
+    for route in &mut written.routes {
+        let tag = route.tag.take().unwrap_or_default();
+        route.when = Some(format!("'{tag}' in tags && channel == 'chat'").into());
+    }
+    let written = policy::Compiled::new(std::sync::Arc::new(written));
     let mut template = world::template();
     let mut times = Times::new();
     let mut dice = Dice::new(3);
@@ -201,7 +209,9 @@ fn facts() {
             drop(times.of("facts, language to be found out", || policy::Facts::of(&template, None)));
             template.language = Some("en".into());
             let facts = times.of("facts", || policy::Facts::of(&template, None));
-            drop(times.of("the rule that fits", || compiled.route(&facts, contract::Timestamp(1_700_000_000_000))));
+            let now = contract::Timestamp(1_700_000_000_000);
+            drop(times.of("the rule that fits", || compiled.route(&facts, now)));
+            drop(times.of("the same, 50 conditions", || written.route(&facts, now)));
         }
     }
     times.print();

@@ -1,5 +1,4 @@
 mod checking;
-mod cost;
 mod delivered;
 mod evaluation;
 mod hours;

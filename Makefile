@@ -36,7 +36,7 @@ test: build ## every test, installing what they need
 	export THROUGHLINE_BIN=$(BIN)
 	export THROUGHLINE_PYTHON=$(CURDIR)/.venv/bin/python
 	cargo test --locked --workspace
-	cargo test --locked -p throughline-contract --features schema
+	cargo test --locked -p throughline-contract --features schema --config profile.dev.package.throughline-contract.opt-level=0
 
 .PHONY: crash
 crash: build ## the long crash test: 500 kills (THROUGHLINE_CRASHES to change)

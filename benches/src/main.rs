@@ -5,18 +5,28 @@
 static ALLOCATOR: cap::Cap<mimalloc::MiMalloc> = cap::Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 mod cpu;
+mod hook;
+mod mail;
 mod path;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let mut named = arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).peekable();
-    let named: Vec<&str> = if named.peek().is_none() { vec!["engine", "path"] } else { named.collect() };
+    let named: Vec<&str> =
+        if named.peek().is_none() { vec!["engine", "mail", "hook", "path"] } else { named.collect() };
     for bench in named {
         match bench {
             "engine" => {
                 let extent = bench_engine::Extent { quick, cycles: None, waiting: None };
                 bench_engine::run(&[], extent, &|| ALLOCATOR.allocated());
+            }
+            "mail" => mail::run(quick),
+            "hook" => {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                for (sync_interval, keep_raw) in [("100ms", false), ("100ms", true), ("always", false)] {
+                    runtime.block_on(hook::run(sync_interval, keep_raw, quick));
+                }
             }
             "path" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -25,7 +35,7 @@ fn main() -> std::process::ExitCode {
                 }
             }
             _ => {
-                eprintln!("there is no bench {bench}: engine or path");
+                eprintln!("there is no bench {bench}: engine, mail, hook or path");
                 return std::process::ExitCode::FAILURE;
             }
         }

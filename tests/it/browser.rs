@@ -12,7 +12,7 @@ use throughline_tests::{AgentTool, Daemon, PATIENCE, http, until};
 use tokio::process::{Child, Command};
 
 /// A browser that is driven, closed when it is dropped.
-struct Browser {
+pub(crate) struct Browser {
     address: String,
     session: String,
     process: Option<i32>,
@@ -37,7 +37,7 @@ fn find(names: &[&str]) -> PathBuf {
 }
 
 impl Browser {
-    async fn open(width: u32, height: u32) -> Self {
+    pub(crate) async fn open(width: u32, height: u32) -> Self {
         let profile = Folder::new();
         let port = free_port();
         let driver = Command::new(find(&["chromedriver"]))
@@ -94,7 +94,7 @@ impl Browser {
         value["value"].clone()
     }
 
-    async fn goto(&self, url: &str) {
+    pub(crate) async fn goto(&self, url: &str) {
         self.ask("POST", "/url", Some(json!({ "url": url }))).await;
     }
 
@@ -103,17 +103,17 @@ impl Browser {
     }
 
     /// Runs a function's body in the page.
-    async fn run(&self, script: &str) -> Value {
+    pub(crate) async fn run(&self, script: &str) -> Value {
         self.ask("POST", "/execute/sync", Some(json!({ "script": script, "args": [] }))).await
     }
 
     /// Waits until a function's body is true of the page.
-    async fn until(&self, what: &str, script: &str) {
+    pub(crate) async fn until(&self, what: &str, script: &str) {
         until(PATIENCE, what, async || self.run(script).await.as_bool().filter(|is| *is)).await;
     }
 
     /// Keys, as a person presses them, into what has the focus.
-    async fn types(&self, text: &str) {
+    pub(crate) async fn types(&self, text: &str) {
         let keys = |kind| text.chars().map(move |c| json!({ "type": kind, "value": c.to_string() }));
         let actions: Vec<Value> = keys("keyDown").zip(keys("keyUp")).flat_map(|(down, up)| [down, up]).collect();
         let actions = json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] });
@@ -121,7 +121,7 @@ impl Browser {
     }
 
     /// A picture for a person to look at, once nothing moves any more.
-    async fn screenshot(&self, name: &str) {
+    pub(crate) async fn screenshot(&self, name: &str) {
         let still = "const panel = document.getElementById('throughline-chat')?.shadowRoot.querySelector('.panel'); \
                      return !panel || panel.getAnimations().every(a => a.playState === 'finished');";
         self.until("the page to be still", still).await;
@@ -140,7 +140,7 @@ impl Browser {
         severe.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.ask("DELETE", "", None).await;
         self.process = None;
     }
@@ -174,7 +174,7 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 /// The widget's root, as the beginning of a script.
-const WIDGET: &str = "const root = document.getElementById('throughline-chat').shadowRoot;";
+pub(crate) const WIDGET: &str = "const root = document.getElementById('throughline-chat').shadowRoot;";
 
 /// The texts of the transcript, each with who said it.
 async fn transcript(browser: &Browser) -> Vec<String> {
@@ -187,7 +187,7 @@ async fn transcript(browser: &Browser) -> Vec<String> {
     texts.iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
 }
 
-async fn shows(browser: &Browser, wanted: &[&str]) {
+pub(crate) async fn shows(browser: &Browser, wanted: &[&str]) {
     let mut last = Vec::new();
     let end = tokio::time::Instant::now() + PATIENCE;
     while last != wanted {
@@ -206,7 +206,7 @@ async fn all_sent(browser: &Browser) {
     browser.until("everything to be sent", &script).await;
 }
 
-async fn open_widget(browser: &Browser, page: &str) {
+pub(crate) async fn open_widget(browser: &Browser, page: &str) {
     browser.goto(page).await;
     browser.until("the widget", "return !!document.getElementById('throughline-chat')?.shadowRoot").await;
     let open = format!(
@@ -218,7 +218,7 @@ async fn open_widget(browser: &Browser, page: &str) {
     browser.until("the field to have the focus", &focus).await;
 }
 
-const ENTER: &str = "\u{e007}";
+pub(crate) const ENTER: &str = "\u{e007}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn browser_a_customer_and_an_agent_talk_through_a_crash() {

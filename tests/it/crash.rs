@@ -16,8 +16,10 @@ use crate::audit;
 
 const CUSTOMERS: usize = 50;
 const AGENTS: usize = 6;
-/// How long one customer waits between two messages, about.
-const BETWEEN: Duration = Duration::from_millis(250);
+/// How long one customer waits between two messages, about. The daemon is down most of the time here, and what the
+/// customers write in that time has to be answered in what is left, or five hundred crashes heap up a quarter of an
+/// hour of answers.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// xorshift64*: a schedule that a seed repeats.
 pub(crate) struct Dice(u64);

@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daemon", &["*"]),
     ("tests", &["*"]),
     ("benches", &["*"]),
-    ("bench-engine", &["contract", "policy", "engine"]),
+    ("bench-engine", &["contract", "policy", "engine", "profile"]),
 ];
 
 /// Crates that decide without a clock, a bus or a die.

@@ -129,6 +129,8 @@ async fn permissions_of_an_adapter_end_at_its_own_kind() {
             "tl.v1.agent.main.anna.offer.created".into(),
             "$KV.tl-channels.main.chat.web".into(),
             "$KV.tl-ledger.chat.x".into(),
+            "$KV.tl-cursors.chat.x".into(),
+            "$KV.tl-memory.chat.x".into(),
             "$KV.tl-conversations.main.c1".into(),
             "$JS.API.STREAM.INFO.JOURNAL-0".into(),
             "$JS.API.STREAM.PURGE.IN-0".into(),

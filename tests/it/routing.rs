@@ -269,7 +269,13 @@ async fn routing_what_a_vanished_agent_held_is_offered_to_others() {
     let snapshot = until(PATIENCE, "a snapshot", async || anna.snapshot().0).await;
     assert!(snapshot.conversations.is_empty(), "{snapshot:?}");
     let refusal = anna
-        .command(AgentCommand::MessageSend { conversation: first, content: desk::tool::text("hm"), reply_to: None })
+        .command(AgentCommand::MessageSend {
+            conversation: first,
+            content: desk::tool::text("hm"),
+            reply_to: None,
+            via: None,
+            purpose: None,
+        })
         .await;
     assert_eq!(refusal.unwrap_err().kind, RefusalKind::Gone);
 }

@@ -214,7 +214,14 @@ impl AgentTool {
     /// # Panics
     /// When it is refused.
     pub async fn say(&self, conversation: ConversationId, text: &str) -> Done {
-        self.does(AgentCommand::MessageSend { conversation, content: desk::tool::text(text), reply_to: None }).await
+        self.does(AgentCommand::MessageSend {
+            conversation,
+            content: desk::tool::text(text),
+            reply_to: None,
+            via: None,
+            purpose: None,
+        })
+        .await
     }
 
     /// Ends a conversation.
@@ -287,6 +294,17 @@ impl AgentTool {
     pub async fn hears(&self, text: &str) -> ConversationId {
         self.until(&format!("{text:?}"), |state| {
             state.heard.iter().find(|(_, heard)| *heard == text).map(|((conversation, _), _)| *conversation)
+        })
+        .await
+    }
+
+    /// The same, when the text comes with more around it, as in a mail that quotes.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn hears_part(&self, text: &str) -> ConversationId {
+        self.until(&format!("something with {text:?}"), |state| {
+            state.heard.iter().find(|(_, heard)| heard.contains(text)).map(|((conversation, _), _)| *conversation)
         })
         .await
     }
@@ -424,7 +442,7 @@ impl Worker {
         }
         let Some(text) = answers(text) else { return };
         let content = desk::tool::text(&text);
-        let command = AgentCommand::MessageSend { conversation, content, reply_to: None };
+        let command = AgentCommand::MessageSend { conversation, content, reply_to: None, via: None, purpose: None };
         if let Some(done) = self.insist(&format!("answer-{conversation}-{to}"), &command).await {
             let mut state = lock(&self.state);
             state.answered.insert((conversation, to));

@@ -792,7 +792,7 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 /// Prints the last lines of every log in a folder.
-fn tell(folder: &Path) {
+pub fn tell(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let Ok(bytes) = fs::read(&path) else { continue };

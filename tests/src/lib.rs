@@ -1,5 +1,5 @@
 //! What the system tests stand on: the built program as a child process with its own folder and
-//! ports, customers' pages, agents' tools, and the streams read back.
+//! ports, customers' pages and mail programs, agents' tools, real mail servers, and the streams read back.
 //!
 //! Nothing here reaches into the program: it is driven by its command line, its bus, its sockets and
 //! signals, as its users drive it. Every wait has an end and says what it waited for.
@@ -7,7 +7,11 @@
 pub mod agent;
 pub mod chat;
 pub mod daemon;
+pub mod graph;
 pub mod http;
+pub mod line;
+pub mod mail;
+pub mod standin;
 pub mod streams;
 
 use std::future::Future;
@@ -16,6 +20,8 @@ use std::time::Duration;
 pub use agent::AgentTool;
 pub use chat::ChatClient;
 pub use daemon::{Companion, Daemon, Output};
+pub use line::{Line, Manner};
+pub use mail::{Mail, MailServer};
 
 /// How long anything may take that should take moments: machines that run tests are busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! What a decision of the engine costs: each call is measured by itself, in a world of 10,000 agents and 200 skills
 //! where up to 100,000 conversations wait, and in worlds that are as bad as can be in one way or another.
 
+mod identities;
 mod rebuild;
 mod table;
 mod world;
@@ -45,7 +46,7 @@ pub struct Extent {
     pub quick: bool,
     /// How many cycles in a round, for a profiler; `None`: as many as the numbers need.
     pub cycles: Option<usize>,
-    /// How many wait, in place of three sizes.
+    /// How many wait, in place of three sizes; how many conversations are rebuilt.
     pub waiting: Option<usize>,
 }
 
@@ -63,8 +64,11 @@ pub fn run(named: &[&str], extent: Extent, live: &dyn Fn() -> usize) {
             measure(*shape, *waiting, extent, live);
         }
     }
+    if wanted("identities") {
+        identities::run(if quick { 100_000 } else { 1_000_000 }, live);
+    }
     if wanted("rebuild") {
-        rebuild::run(if quick { 100_000 } else { 1_000_000 }, live);
+        rebuild::run(extent.waiting.unwrap_or(if quick { 100_000 } else { 1_000_000 }), live);
     }
 }
 

@@ -1,5 +1,5 @@
 //! The engine's bench alone: `cargo run --profile fast -p throughline-bench-engine -- [NAME…] [--quick]
-//! [--waiting=N] [--cycles=N]`, where a name is that of a world, `facts` or `rebuild`.
+//! [--waiting=N] [--cycles=N]`, where a name is that of a world, `facts`, `identities` or `rebuild`.
 
 #[global_allocator]
 static ALLOCATOR: cap::Cap<mimalloc::MiMalloc> = cap::Cap::new(mimalloc::MiMalloc, usize::MAX);

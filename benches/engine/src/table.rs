@@ -14,27 +14,28 @@ type Round = Vec<(&'static str, Vec<Took>)>;
 
 /// Nanoseconds.
 #[derive(Clone, Copy)]
-struct Took {
+pub struct Took {
     /// By the clock on the wall; what else runs on the machine counts too when it came in between.
     wall: u64,
     /// Of this thread on a core.
     core: u64,
 }
 
-struct Clocks {
+/// When something began.
+pub struct Clocks {
     core: u64,
     wall: Instant,
 }
 
 impl Clocks {
-    fn now() -> Self {
+    pub fn now() -> Self {
         let core = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
         let core = core.tv_sec() * 1_000_000_000 + core.tv_nsec();
         // The one that is quicker to read is read closer to the work.
         Self { core: core.unsigned_abs(), wall: Instant::now() }
     }
 
-    fn since(self) -> Took {
+    pub fn since(self) -> Took {
         let wall = u64::try_from(self.wall.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Took { wall, core: Self::now().core.saturating_sub(self.core) }
     }
@@ -115,6 +116,11 @@ impl Times {
             );
         }
     }
+}
+
+/// By the clock on the wall, and of a core.
+pub fn seconds(took: Took) -> (f64, f64) {
+    (took.wall as f64 / 1e9, took.core as f64 / 1e9)
 }
 
 /// Nanoseconds as microseconds, for people.

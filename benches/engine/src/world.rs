@@ -296,8 +296,16 @@ impl World {
         let thread = ThreadRef { account: envelope.account.clone(), thread: envelope.thread.clone() };
         self.state.adopt(step, Event::ConversationOpened { conversation, customer, thread });
         let message = contract::MessageId(customer.0);
-        self.state
-            .adopt(step, Event::MessageReceived { conversation, message, thread_seq: 1, envelope: Box::new(envelope) });
+        self.state.adopt(
+            step,
+            Event::MessageReceived {
+                conversation,
+                message,
+                thread_seq: 1,
+                envelope: Box::new(envelope),
+                customer: None,
+            },
+        );
         conversation
     }
 

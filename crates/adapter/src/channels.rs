@@ -8,21 +8,28 @@ use std::time::Duration;
 use bus::Bus;
 use contract::{ChannelKind, SmolStr, TenantId, token};
 use runtime::drain::Shutdown;
+use runtime::redact::Redactor;
 use runtime::settings::Problem;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::account::AccountFile;
 use crate::backoff::Backoff;
-use crate::channel::{Channel, Context, Kind, OpenError, Prepared};
+use crate::channel::{Channel, Context, Kind, OpenError, Prepared, Rehearsal};
+use crate::cursor::Cursors;
+use crate::describing::{self, Asking, Describing};
+use crate::fetch::Fetcher;
+use crate::fetching::{self, Fetching};
 use crate::health::{Beat, Health, State};
 use crate::history::History;
 use crate::inbound::Inbound;
 use crate::ledger::Ledger;
 use crate::limit::TokenBucket;
 use crate::live::Live;
-use crate::outbound::{Outbound, Target};
+use crate::media::Media;
+use crate::outbound::{Outbound, Share, Target};
 use crate::secrets::SecretStore;
+use crate::webhook::{Hooks, Way, Webhooks};
 
 const RESTART: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// Kept free before the drain's deadline for the last sign of life.
@@ -39,6 +46,12 @@ pub struct Environment {
     pub data_dir: PathBuf,
     /// This process.
     pub instance: SmolStr,
+    /// What must not be stored.
+    pub redactor: Arc<Redactor>,
+    /// The process's webhooks.
+    pub webhooks: Webhooks,
+    /// Guarded downloads.
+    pub fetcher: Fetcher,
     /// When to stop.
     pub shutdown: Shutdown,
 }
@@ -51,10 +64,22 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Its hook by itself; see [`Prepared::rehearse`].
+    #[must_use]
+    pub fn rehearse(&self, trusting: bool) -> Option<Result<Rehearsal, OpenError>> {
+        self.prepared.rehearse(&self.file.tenant, &self.file.envelope_account(), trusting)
+    }
+
     /// A page that shows a person what the channel does, where it has one.
     #[must_use]
     pub fn page(&self) -> Option<String> {
         self.prepared.page()
+    }
+
+    /// Whether its provider calls us.
+    #[must_use]
+    pub fn has_hook(&self) -> bool {
+        self.prepared.has_hook()
     }
 }
 
@@ -90,6 +115,8 @@ pub struct Channels {
     environment: Environment,
     accounts: Vec<Account>,
     outbounds: Vec<Arc<Outbound>>,
+    fetchings: Vec<Arc<Fetching>>,
+    describing: Arc<Describing>,
 }
 
 struct Account {
@@ -110,11 +137,22 @@ impl Channels {
         let unusable = |what: &'static str| move |error: bus::Error| OpenError(format!("{what}: {error}"));
         let beats = connection.bucket(bus::topology::CHANNELS).await.map_err(unusable("bucket of channels"))?;
         let sends = connection.bucket(bus::topology::LEDGER).await.map_err(unusable("send ledger"))?;
+        let stores = Stores {
+            cursors: connection.bucket(bus::topology::CURSORS).await.map_err(unusable("bucket of cursors"))?,
+            memory: connection.bucket(bus::topology::MEMORY).await.map_err(unusable("bucket of what is remembered"))?,
+            media: connection.objects(bus::topology::MEDIA).await.map_err(unusable("bucket of media"))?,
+        };
+        let (asking, mut describing) = describing::channel();
         let mut accounts = Vec::new();
+        let mut of_kind: HashMap<ChannelKind, usize> = HashMap::new();
+        for ready in &ready {
+            *of_kind.entry(ready.file.kind.clone()).or_default() += 1;
+        }
         let mut targets: HashMap<ChannelKind, HashMap<_, Target>> = HashMap::new();
+        let mut fetched: HashMap<ChannelKind, HashMap<_, fetching::Target>> = HashMap::new();
         for Ready { file, prepared } in ready {
             let name = format!("{}/{}", file.kind, file.account);
-            let context = context(&environment, &file);
+            let context = context(&environment, &stores, &file, asking.clone());
             let opened = prepared.open(context.clone()).await;
             let channel = opened.map_err(|error| OpenError(format!("channel {name}: {error}")))?;
             let rate = file.outbound.per_second_max.map(|per_second| {
@@ -126,8 +164,16 @@ impl Channels {
                 account: context.account.clone(),
                 inbound: context.inbound.clone(),
                 rate,
+                share: Share::of(of_kind.get(&file.kind).copied().unwrap_or(1)),
             };
-            targets.entry(file.kind.clone()).or_default().insert((file.tenant.clone(), file.account.clone()), target);
+            let whose = (file.tenant.clone(), file.account.clone());
+            targets.entry(file.kind.clone()).or_default().insert(whose.clone(), target);
+            let (inbound, memory) = (context.inbound.clone(), context.memory.clone());
+            let named = (file.kind.clone(), file.tenant.clone(), file.account.clone());
+            describing.targets.insert(named, describing::Target { channel: Arc::clone(&channel), inbound, memory });
+            let (inbound, media) = (context.inbound.clone(), context.media.clone());
+            let target = fetching::Target { channel: Arc::clone(&channel), inbound, media };
+            fetched.entry(file.kind.clone()).or_default().insert(whose, target);
             let beat = Beat {
                 tenant: file.tenant,
                 account: context.account,
@@ -143,7 +189,11 @@ impl Channels {
             Arc::new(Outbound::new(kind, connection.clone(), targets, ledger))
         });
         let outbounds = outbounds.collect();
-        Ok(Self { environment, accounts, outbounds })
+        let fetchings = fetched
+            .into_iter()
+            .map(|(kind, targets)| Arc::new(Fetching { kind, bus: connection.clone(), targets }))
+            .collect();
+        Ok(Self { environment, accounts, outbounds, fetchings, describing: Arc::new(describing) })
     }
 
     /// Runs every account until the drain begins, finishes what is under way, and returns: at the
@@ -154,6 +204,12 @@ impl Channels {
         for outbound in self.outbounds {
             let shutdown = shutdown.clone();
             tasks.spawn(async move { work(outbound, &shutdown).await });
+        }
+        let (describing, ours) = (self.describing, shutdown.clone());
+        tasks.spawn(async move { describing.run(&ours).await });
+        for fetching in self.fetchings {
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move { fetch(fetching, &shutdown).await });
         }
         for account in self.accounts {
             let shutdown = shutdown.clone();
@@ -174,6 +230,18 @@ async fn work(outbound: Arc<Outbound>, shutdown: &Shutdown) {
     while !shutdown.is_draining() {
         if let Err(error) = Arc::clone(&outbound).run(shutdown).await {
             tracing::error!(channel.kind = %outbound.kind, kind = ?error.kind, "commands cannot be worked off");
+        }
+        rest(shutdown, RESTART.wait(tries)).await;
+        tries += 1;
+    }
+}
+
+/// Fetches for one kind, again and again if the bus refuses.
+async fn fetch(fetching: Arc<Fetching>, shutdown: &Shutdown) {
+    let mut tries = 0;
+    while !shutdown.is_draining() {
+        if let Err(error) = Arc::clone(&fetching).run(shutdown).await {
+            tracing::error!(channel.kind = %fetching.kind, kind = ?error.kind, "nothing can be fetched");
         }
         rest(shutdown, RESTART.wait(tries)).await;
         tries += 1;
@@ -234,20 +302,47 @@ async fn rest(shutdown: &Shutdown, span: Duration) {
     let _ = tokio::time::timeout(span, shutdown.draining()).await;
 }
 
-fn context(environment: &Environment, file: &AccountFile) -> Context {
+/// Where accounts keep what must outlive the process.
+struct Stores {
+    cursors: bus::Kv,
+    memory: bus::Kv,
+    media: bus::Objects,
+}
+
+fn context(environment: &Environment, stores: &Stores, file: &AccountFile, asking: Asking) -> Context {
     let account = file.envelope_account();
     let bus = &environment.bus;
     let inbound =
-        Inbound::new(bus.clone(), environment.shards, file.tenant.clone(), file.kind.clone(), file.account.clone());
+        Inbound::new(bus.clone(), environment.shards, file.tenant.clone(), file.kind.clone(), file.account.clone())
+            .redacting(Arc::clone(&environment.redactor));
+    let media = Media::new(stores.media.clone(), file.tenant.clone(), file.kind.clone());
+    let health = Health::new();
+    let way = Way {
+        tenant: file.tenant.clone(),
+        account: account.clone(),
+        inbound: inbound.clone(),
+        media: media.clone(),
+        bus: bus.clone(),
+        shards: environment.shards,
+        redactor: Arc::clone(&environment.redactor),
+        health: health.clone(),
+        asking,
+    };
     Context {
         inbound,
         history: History::new(bus.clone(), &file.tenant, &account),
         live: Live::new(bus.clone(), file.tenant.clone(), environment.instance.clone()),
-        health: Health::new(),
+        health,
         secrets: SecretStore::new(folder(environment, &file.tenant, &account)),
+        cursors: Cursors::new(stores.cursors.clone(), &file.tenant, &account),
+        memory: Cursors::new(stores.memory.clone(), &file.tenant, &account),
+        media,
+        hooks: Hooks::new(environment.webhooks.clone(), way),
+        fetcher: environment.fetcher.clone(),
         instance: environment.instance.clone(),
         tenant: file.tenant.clone(),
         account,
+        redactor: Arc::clone(&environment.redactor),
         shutdown: environment.shutdown.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! Signs of life: an account's state and capabilities in the bucket `tl-channels`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bus::Kv;
@@ -8,6 +8,7 @@ use contract::envelope::Account;
 use contract::outbound::{Capabilities, ChannelHealth};
 use contract::{Encoding, SmolStr, TenantId, token};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock;
 
@@ -39,11 +40,12 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Health {
     now: Arc<watch::Sender<(State, Option<String>)>>,
+    noted_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
-        Self { now: Arc::new(watch::Sender::new((State::Down, None))) }
+        Self { now: Arc::new(watch::Sender::new((State::Down, None))), noted_at: Arc::default() }
     }
 
     /// Says how it fares; `error` is for the operator and holds no secret and no content.
@@ -56,6 +58,20 @@ impl Health {
             }
             changed
         });
+    }
+
+    /// Says what went wrong without anything having changed, as a request that was refused. At most every ten seconds,
+    /// since strangers can bring it about.
+    pub fn note(&self, error: impl FnOnce() -> String) {
+        {
+            let mut noted = self.noted_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            if noted.is_some_and(|at| now.duration_since(at) < BEAT) {
+                return;
+            }
+            *noted = Some(now);
+        }
+        self.set(self.state(), Some(error()));
     }
 
     /// How it fares.

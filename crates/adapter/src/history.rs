@@ -154,7 +154,10 @@ mod tests {
 
     #[test]
     fn answers_and_refusals_are_told_apart() {
-        let done = Reply::done("".into(), ThreadHistory { records: vec![], head: 3, conversation: None, agent: None });
+        let done = Reply::done(
+            "".into(),
+            ThreadHistory { records: vec![], head: 3, conversation: None, agent: None, ways: vec![] },
+        );
         let bytes = Encoding::MsgPack.encode(&done).unwrap();
         assert_eq!(decode(Some("application/msgpack"), &bytes).unwrap().head, 3);
         let refused = Reply::<ThreadHistory>::refused("".into(), Refusal::new(RefusalKind::Invalid, "no"));

@@ -15,6 +15,7 @@ use contract::envelope::Invalid;
 use contract::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ENVELOPES_MAX};
 use contract::{AccountId, ChannelKind, Encoding, Envelope, TenantId};
 use metrics::{Counter, Histogram};
+use runtime::redact::Redactor;
 use sha2::Digest;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -120,6 +121,7 @@ impl Store for Bus {
 #[derive(Clone)]
 pub struct Inbound {
     shared: Arc<Shared>,
+    redactor: Option<Arc<Redactor>>,
 }
 
 /// An envelope on its way. Dropping it does not call it back.
@@ -159,6 +161,12 @@ impl Inbound {
         Self::new(bus, shards, tenant, kind, account)
     }
 
+    /// What must not be stored is taken out of every envelope from now on.
+    #[must_use]
+    pub fn redacting(self, redactor: Arc<Redactor>) -> Self {
+        Self { redactor: Some(redactor), ..self }
+    }
+
     pub(crate) fn new(store: impl Store, shards: u16, tenant: TenantId, kind: ChannelKind, account: AccountId) -> Self {
         let shard = contract::shard::of(&tenant, shards);
         let subject = contract::subject::inbound(shard, &tenant, &kind, &account);
@@ -179,7 +187,7 @@ impl Inbound {
             records: metrics::counter!(Metric::Records.name(), labels.iter()),
             retried: metrics::counter!(Metric::Retried.name(), labels.iter()),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), redactor: None }
     }
 
     /// Returns when the envelope is stored.
@@ -197,7 +205,28 @@ impl Inbound {
     /// When it is refused at once.
     pub fn submit(&self, envelope: &Envelope) -> Result<Ticket, AcceptError> {
         let shared = &self.shared;
+        if let Some(redactor) = &self.redactor {
+            let mut without = envelope.clone();
+            let mut found = false;
+            without.texts_mut(&mut |text| found |= redactor.redact_in(text));
+            if found {
+                return shared.submit(&without).inspect_err(|error| shared.count_refusal(error));
+            }
+        }
         shared.submit(envelope).inspect_err(|error| shared.count_refusal(error))
+    }
+
+    /// Takes out what must not be stored. Returns whether there was anything.
+    pub(crate) fn redact(&self, envelope: &mut Envelope) -> bool {
+        let Some(redactor) = &self.redactor else { return false };
+        let mut found = false;
+        envelope.texts_mut(&mut |text| found |= redactor.redact_in(text));
+        found
+    }
+
+    /// [`submit`](Self::submit) of an envelope that went through [`redact`](Self::redact).
+    pub(crate) fn submit_redacted(&self, envelope: &Envelope) -> Result<Ticket, AcceptError> {
+        self.shared.submit(envelope).inspect_err(|error| self.shared.count_refusal(error))
     }
 
     /// Returns when nothing waits and nothing is in flight.

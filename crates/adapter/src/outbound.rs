@@ -4,6 +4,9 @@
 //! side, bounded. A job is acknowledged after its outcome is in the ledger and its receipt is stored;
 //! a failure that goes away gives it back to the stream with a delay. JetStream redelivers out of
 //! order after a crash, so a command waits for the one it names as `after`.
+//!
+//! The accounts of a kind share one consumer, but not their troubles: each has a share of what is held and of what is
+//! sent at once, and what is over it goes back to the stream for a while.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -22,7 +25,7 @@ use contract::{
 };
 use futures_util::FutureExt;
 use runtime::drain::Shutdown;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -37,12 +40,18 @@ use crate::telemetry::Metric;
 /// A command of a channel without a ledger that was handed out so often takes its process down each time.
 /// With a ledger, the send that was interrupted is found in it and ends as unknown.
 const DELIVERIES_MAX: u64 = 1000;
-/// Most commands held at once.
+/// Most commands held at once, over all accounts: those being sent and those that wait for their turn.
+const HELD_MAX: usize = 512;
+/// Most commands being sent at once, over all accounts.
 const CONCURRENCY_MAX: usize = 256;
+/// An account may hold and send at least so many, however many accounts there are.
+const SHARE_MIN: usize = 4;
+/// What is over an account's share comes again after so long.
+const OVER_SHARE: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(30) };
 /// Most commands fetched before there is room for them; they must not get old there.
 const AHEAD_MAX: usize = 64;
-/// A command lives so long unless it says otherwise.
-const LIFE: Millis = Millis::from_secs(24 * 3600);
+/// A command lives so long where no channel says otherwise.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(300) };
 /// How often the stream is told that a send is still under way.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -62,6 +71,22 @@ pub(crate) struct Target {
     pub(crate) account: Account,
     pub(crate) inbound: Inbound,
     pub(crate) rate: Option<Mutex<TokenBucket>>,
+    pub(crate) share: Share,
+}
+
+/// What an account has of what its kind does at once.
+#[derive(Clone)]
+pub(crate) struct Share {
+    held: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+}
+
+impl Share {
+    /// The share of one of `accounts`.
+    pub(crate) fn of(accounts: usize) -> Self {
+        let part = |all: usize| Arc::new(Semaphore::new((all / accounts.max(1)).max(SHARE_MIN)));
+        Self { held: part(HELD_MAX), sending: part(CONCURRENCY_MAX) }
+    }
 }
 
 /// Works off one kind.
@@ -79,8 +104,8 @@ type Lane = (TenantId, AccountId, SmolStr);
 struct Work {
     job: Job,
     command: OutCommand,
-    /// Held until the job is answered, so that what is held is bounded.
-    _permit: OwnedSemaphorePermit,
+    /// Held until the job is answered, so that what is held is bounded: of the kind, and of the account.
+    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// What the stream is told.
@@ -117,7 +142,7 @@ impl Outbound {
             .bus
             .work_ahead(bus::topology::OUT, &bus::topology::out_consumer(self.kind.as_str()), AHEAD_MAX)
             .await?;
-        let permits = Arc::new(Semaphore::new(CONCURRENCY_MAX));
+        let permits = Arc::new(Semaphore::new(HELD_MAX));
         loop {
             // The semaphore is never closed.
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
@@ -128,14 +153,51 @@ impl Outbound {
             };
             let Some(job) = job else { break };
             match decode(&job.subject, job.headers.get(codec::CONTENT_TYPE), &job.payload) {
-                Ok(command) => Arc::clone(&self).dispatch(Work { job, command, _permit: permit }),
+                Ok(command) => Arc::clone(&self).admit(job, command, permit),
                 Err(error) => self.answer(job, Verdict::Dead(error.to_string())).await,
             }
         }
         jobs.stop().await;
-        let all = u32::try_from(CONCURRENCY_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(HELD_MAX).unwrap_or(u32::MAX);
         let _ = permits.acquire_many(all).await;
         Ok(())
+    }
+
+    /// Takes a command on, as far as its account has room for it.
+    fn admit(self: Arc<Self>, job: Job, command: OutCommand, permit: OwnedSemaphorePermit) {
+        let room = match self.target(&command) {
+            // What to do with it is found out without waiting for anything.
+            None => Ok(None),
+            Some(target) => Arc::clone(&target.share.held).try_acquire_owned().map(Some),
+        };
+        match room {
+            Ok(own) => self.dispatch(Work { job, command, _permits: (permit, own) }),
+            Err(_) => {
+                self.count("over_share");
+                let wait = OVER_SHARE.wait(deliveries_before(&job).min(5));
+                tokio::spawn(async move {
+                    self.answer(job, Verdict::Again(wait)).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+
+    fn target(&self, command: &OutCommand) -> Option<&Target> {
+        self.targets.get(&(command.tenant.clone(), command.account.id.clone()))
+    }
+
+    /// Waits for a place among what an account sends at once, telling the stream now and then that it takes longer.
+    async fn place<'a>(&self, target: &'a Target, job: &Job) -> Option<SemaphorePermit<'a>> {
+        let place = target.share.sending.acquire();
+        tokio::pin!(place);
+        loop {
+            match tokio::time::timeout(PROGRESS, &mut place).await {
+                // The semaphore is never closed.
+                Ok(place) => return place.ok(),
+                Err(_) => in_progress(job).await,
+            }
+        }
     }
 
     /// Puts the work behind what its thread has already.
@@ -152,7 +214,7 @@ impl Outbound {
         }
         tokio::spawn(async move {
             let mut next = Some(work);
-            while let Some(Work { job, command, _permit }) = next {
+            while let Some(Work { job, command, _permits }) = next {
                 let verdict = self.handle(&job, &command).await;
                 self.answer(job, verdict).await;
                 let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,14 +227,17 @@ impl Outbound {
     }
 
     async fn handle(&self, job: &Job, command: &OutCommand) -> Verdict {
-        let Some(target) = self.targets.get(&(command.tenant.clone(), command.account.id.clone())) else {
+        let Some(target) = self.target(command) else {
             // Another process may run it, or will once somebody has mended the settings.
-            if clock::now() > end_of_life(command) {
+            if clock::now() > end_of_life(command, LIFE) {
                 return Verdict::Dead("no process runs this account".into());
             }
             tracing::debug!(channel.kind = %self.kind, channel.account = %command.account.id, "a command for an account that does not run here");
             return Verdict::Again(Duration::from_secs(job.deliveries.clamp(1, 30)));
         };
+        let _place = self.place(target, job).await;
+        let retry = target.channel.retry();
+        let end_of_life = end_of_life(command, retry.life);
         let durable = target.channel.ledger() == LedgerMode::Durable;
         let mut ledger = if durable {
             match self.ledger.open(&command.command_id).await {
@@ -214,7 +279,7 @@ impl Outbound {
                 }
             }
         }
-        let result = if clock::now() > end_of_life(command) {
+        let result = if clock::now() > end_of_life {
             Err(match ledger.pending_part() {
                 None => SendFailure::permanent("expired", "it was not sent in time"),
                 Some(_) => SendFailure::unknown("expired", "it was interrupted, and its time is over"),
@@ -234,8 +299,9 @@ impl Outbound {
                     Class::Unknown => (ReceiptStatus::Unknown, failure),
                     Class::Retryable { after } => {
                         let tries = if durable { ledger.entry().tries } else { deliveries_before(job) };
-                        let wait = BACKOFF.wait(tries).max(after.unwrap_or_default());
-                        if clock::now() + millis(wait) <= end_of_life(command) {
+                        let backoff = Backoff { max: retry.wait_max, ..BACKOFF };
+                        let wait = backoff.wait(tries).max(after.unwrap_or_default());
+                        if clock::now() + millis(wait) <= end_of_life {
                             ledger.try_failed(wait).await;
                             self.count("retried");
                             return Verdict::Again(wait);
@@ -282,11 +348,7 @@ impl Outbound {
             match tokio::time::timeout(PROGRESS, &mut send).await {
                 Ok(Ok(result)) => break result,
                 Ok(Err(_)) => break Err(SendFailure::unknown("panic", "the channel failed while it was sending")),
-                Err(_) => {
-                    if let Err(error) = job.progress().await {
-                        tracing::debug!(kind = ?error.kind, "the stream was not told that a send takes longer");
-                    }
-                }
+                Err(_) => in_progress(job).await,
             }
         };
         metrics::histogram!(Metric::SendSeconds.name(), "channel_kind" => self.kind.to_string())
@@ -411,8 +473,8 @@ fn tenant_of(subject: &str) -> Option<String> {
     token::decode(subject.strip_prefix("tl.v1.out.")?.split('.').next()?)
 }
 
-fn end_of_life(command: &OutCommand) -> Timestamp {
-    let own = command.at + LIFE;
+fn end_of_life(command: &OutCommand, life: Duration) -> Timestamp {
+    let own = command.at + millis(life);
     command.not_after.map_or(own, |not_after| not_after.min(own))
 }
 
@@ -420,6 +482,13 @@ fn end_of_life(command: &OutCommand) -> Timestamp {
 fn rest(entry: &Entry, now: Timestamp) -> Option<Duration> {
     let rest = entry.not_before?.since(now);
     (rest > Millis(0)).then(|| Duration::from_millis(rest.0))
+}
+
+/// Tells the stream that a command is still being worked on.
+async fn in_progress(job: &Job) {
+    if let Err(error) = job.progress().await {
+        tracing::debug!(kind = ?error.kind, "the stream was not told that a send takes longer");
+    }
 }
 
 fn deliveries_before(job: &Job) -> u32 {

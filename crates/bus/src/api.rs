@@ -34,6 +34,8 @@ impl From<ApiError> for Error {
             10054 => ErrorKind::TooLarge,
             10002 | 10023 | 10028 | 10047 | 10077 => ErrorKind::Full,
             10014 | 10037 | 10043 | 10059 => ErrorKind::NotFound,
+            // The stream does not let its messages be deleted.
+            10057 => ErrorKind::Forbidden,
             10039 | 10076 | 10052 => ErrorKind::Config,
             _ if full => ErrorKind::Full,
             _ if error.code == 503 => ErrorKind::Unavailable,
@@ -175,6 +177,25 @@ impl Bus {
             .await
             .map(|Done {}| ())
             .map_err(|error| error.while_doing(format_args!("purging stream {stream}")))
+    }
+
+    /// Deletes one message and overwrites its bytes in the store: how a customer is forgotten. No error when it is gone
+    /// already.
+    pub async fn erase(&self, stream: &str, seq: u64) -> Result<(), Error> {
+        match self.api(&format!("STREAM.MSG.DELETE.{stream}"), Some(&json!({ "seq": seq }))).await {
+            Ok(Done {}) => Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.while_doing(format_args!("erasing message {seq} of stream {stream}"))),
+        }
+    }
+
+    /// Erases everything on a subject (may hold wildcards), message by message. Returns how many there were.
+    pub async fn erase_subject(&self, stream: &str, subject: &str) -> Result<u64, Error> {
+        let found = self.collect(stream, subject, None).await?;
+        for message in &found {
+            self.erase(stream, message.seq).await?;
+        }
+        Ok(found.len() as u64)
     }
 
     /// Deletes one message (operator's `dead` handling).

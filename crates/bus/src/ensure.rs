@@ -72,7 +72,7 @@ fn bucket(bucket: &Bucket) -> Wanted {
         config.insert("name".into(), format!("KV_{name}").into());
         config.insert("subjects".into(), json!([format!("$KV.{name}.>")]));
         config.insert("max_msgs_per_subject".into(), bucket.history.max(1).into());
-        config.insert("deny_delete".into(), true.into());
+        // Not `deny_delete`, as other makers of buckets have it: who is to be forgotten is overwritten.
         if bucket.per_message_ttl {
             config.insert("allow_msg_ttl".into(), true.into());
             config.insert("subject_delete_marker_ttl".into(), nanos(Duration::from_secs(3_600)).into());

@@ -90,6 +90,30 @@ impl Kv {
         self.write(key, Bytes::new(), None, headers).await.map(|_| ())
     }
 
+    /// Puts a value and overwrites the one before it in the store, so that nothing of what was once known of somebody
+    /// stays behind. The bucket must keep two values of a key, or the older one goes before it can be overwritten.
+    pub async fn replace(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        let before = self.newest(key).await?.map(|stored| stored.seq);
+        let revision = self.put(key, value).await?;
+        if let Some(before) = before {
+            match self.bus.erase(&self.stream, before).await {
+                Err(error) if error.kind != ErrorKind::Forbidden => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(revision)
+    }
+
+    /// Erases a key: its value is overwritten in the store, and no tombstone names it. A bucket that was made to refuse
+    /// that gets a tombstone instead.
+    pub async fn erase(&self, key: &str) -> Result<(), Error> {
+        let subject = format!("{}{key}", self.prefix);
+        match self.bus.erase_subject(&self.stream, &subject).await {
+            Err(error) if error.kind == ErrorKind::Forbidden => self.delete(key).await,
+            erased => erased.map(drop),
+        }
+    }
+
     /// All keys with a value, in the order of their last change.
     pub async fn keys(&self) -> Result<Vec<String>, Error> {
         let found = self.bus.scan(&self.stream, Some(&self.all()), Begin::LastPerSubject, true, None).await?;

@@ -38,6 +38,9 @@ struct Info {
     deleted: bool,
 }
 
+/// As large as the files get in which the server keeps a stream.
+const BLOCK_BYTES: usize = 8 * 1024 * 1024;
+
 impl Bus {
     /// An object bucket declared in the topology.
     pub async fn objects(&self, name: &str) -> Result<Objects, Error> {
@@ -108,6 +111,25 @@ impl Objects {
         (info.size, info.chunks, info.deleted) = (0, 0, true);
         self.put_info(&info).await.map_err(doing)?;
         self.bus.purge_subject(&self.stream, &self.pieces(&info.nuid)).await.map_err(doing)
+    }
+
+    /// Erases an object: its bytes are overwritten in the store, and its name too. No error when there is none.
+    pub async fn erase(&self, name: &str) -> Result<(), Error> {
+        let doing = |error: Error| error.while_doing(format_args!("erasing an object"));
+        let Some(info) = self.info(name).await.map_err(doing)? else { return Ok(()) };
+        self.bus.erase_subject(&self.stream, &self.pieces(&info.nuid)).await.map_err(doing)?;
+        let subject = format!("$O.{}.M.{}", self.bucket, base64url(name.as_bytes()));
+        self.bus.erase_subject(&self.stream, &subject).await.map_err(doing).map(drop)
+    }
+
+    /// Lets an object go: a small one is erased; one that is larger than a block of the store is deleted, since its blocks
+    /// go with it.
+    pub async fn let_go(&self, name: &str) -> Result<(), Error> {
+        let doing = |error: Error| error.while_doing(format_args!("deleting object {name}"));
+        match self.info(name).await.map_err(doing)? {
+            Some(info) if info.size > BLOCK_BYTES => self.delete(name).await,
+            _ => self.erase(name).await,
+        }
     }
 
     /// The names of all objects.

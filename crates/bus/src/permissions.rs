@@ -6,7 +6,7 @@
 use contract::token::encode;
 
 use crate::embedded::User;
-use crate::topology::{self, DEAD, EVENTS, LEDGER, MEDIA, OUT};
+use crate::topology::{self, CURSORS, DEAD, EVENTS, FETCH, LEDGER, MEDIA, MEMORY, OUT};
 
 /// The user of the router.
 pub const ROUTER: &str = "router";
@@ -81,20 +81,31 @@ pub fn admin() -> User {
         topology::CHANNELS,
         topology::MEMBERS,
         topology::LEDGER,
+        topology::CURSORS,
+        topology::MEMORY,
     ] {
         reading(&mut publish, &format!("KV_{bucket}"), ">");
     }
+    // A customer is given what is stored of it, with its attachments.
+    reading(&mut publish, &format!("OBJ_{MEDIA}"), ">");
     let subscribe = vec!["tl.v1.event.>".into(), "tl.v1.dead.>".into(), inbox(ADMIN)];
     User { name: ADMIN.into(), publish, subscribe, answers: false }
 }
 
-/// A channel's adapter: writes only its own inbound subjects, reads only its own outbound ones. In
-/// the buckets `channels` (`<tenant>.<kind>.<account>`) and `ledger` (`<kind>.…`) it writes the keys of
+/// `hook-<kind>`: the stage of dead letters that came by a channel's webhook.
+#[must_use]
+pub fn hook_stage(kind: &str) -> String {
+    format!("hook-{}", encode(kind))
+}
+
+/// A channel's adapter: writes only its own inbound subjects, reads only its own outbound ones, and works off what it put
+/// aside to fetch. In
+/// the buckets `channels` (`<tenant>.<kind>.<account>`), `ledger`, `cursors` and `memory` (`<kind>.…`) it writes the keys of
 /// its kind. It can read the others', since a read by the leader is not told apart by key.
 #[must_use]
 pub fn adapter(kind: &str) -> User {
     let name = adapter_user(kind);
-    let durable = topology::out_consumer(kind);
+    let (durable, fetches, hooks) = (topology::out_consumer(kind), topology::fetch_consumer(kind), hook_stage(kind));
     let kind = encode(kind);
     let channels = topology::CHANNELS;
     let mut publish = vec![
@@ -103,21 +114,31 @@ pub fn adapter(kind: &str) -> User {
         format!("tl.v1.in.*.{kind}.*"),
         format!("tl.v1.cmd.*.channel.{kind}.>"),
         "tl.v1.live.>".into(),
-        // The stage is named after the consumer.
-        format!("tl.v1.dead.*.{}", encode(&durable)),
-        format!("$JS.API.CONSUMER.INFO.{OUT}.{durable}"),
-        format!("$JS.API.CONSUMER.MSG.NEXT.{OUT}.{durable}"),
-        format!("$JS.ACK.{OUT}.{durable}.>"),
-        // The form with domain and account.
-        format!("$JS.ACK.*.*.{OUT}.{durable}.>"),
+        format!("tl.v1.fetch.*.{kind}.*"),
+        format!("tl.v1.dead.*.{}", encode(&hooks)),
         format!("$KV.{channels}.*.{kind}.*"),
         format!("$KV.{LEDGER}.{kind}.>"),
+        format!("$KV.{CURSORS}.{kind}.>"),
+        format!("$KV.{MEMORY}.{kind}.>"),
         format!("$O.{MEDIA}.>"),
         format!("$JS.API.STREAM.PURGE.OBJ_{MEDIA}"),
         inbox(&name),
     ];
+    for (stream, durable) in [(OUT, &durable), (FETCH, &fetches)] {
+        publish.extend([
+            // The stage is named after the consumer.
+            format!("tl.v1.dead.*.{}", encode(durable)),
+            format!("$JS.API.CONSUMER.INFO.{stream}.{durable}"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"),
+            format!("$JS.ACK.{stream}.{durable}.>"),
+            // The form with domain and account.
+            format!("$JS.ACK.*.*.{stream}.{durable}.>"),
+        ]);
+    }
     reading(&mut publish, &format!("KV_{channels}"), &format!("$KV.{channels}.*.{kind}.*"));
-    reading(&mut publish, &format!("KV_{LEDGER}"), &format!("$KV.{LEDGER}.{kind}.>"));
+    for bucket in [LEDGER, CURSORS, MEMORY] {
+        reading(&mut publish, &format!("KV_{bucket}"), &format!("$KV.{bucket}.{kind}.>"));
+    }
     reading(&mut publish, &format!("OBJ_{MEDIA}"), &format!("$O.{MEDIA}.>"));
     let subscribe = vec!["tl.v1.live.>".into(), inbox(&name)];
     User { name, publish, subscribe, answers: false }
@@ -158,6 +179,24 @@ pub fn classifier(tenant: &str) -> User {
     }
 }
 
+/// `lookup-<tenant>`: the user of a program that knows the company's customers.
+#[must_use]
+pub fn lookup_user(tenant: &str) -> String {
+    format!("lookup-{}", encode(tenant).replace('-', "=2D"))
+}
+
+/// A lookup: hears who its tenant asks for, and answers what it was asked.
+#[must_use]
+pub fn lookup(tenant: &str) -> User {
+    let name = lookup_user(tenant);
+    User {
+        publish: vec![inbox(&name)],
+        subscribe: vec![format!("tl.v1.lookup.{}", encode(tenant)), inbox(&name)],
+        answers: true,
+        name,
+    }
+}
+
 /// The router, operators, one adapter per kind and the agents (tenant, agent).
 #[must_use]
 pub fn all(kinds: &[&str], agents: &[(&str, &str)]) -> Vec<User> {
@@ -167,7 +206,9 @@ pub fn all(kinds: &[&str], agents: &[(&str, &str)]) -> Vec<User> {
     let mut tenants: Vec<&str> = agents.iter().map(|(tenant, _)| *tenant).collect();
     tenants.sort_unstable();
     tenants.dedup();
-    users.extend(tenants.into_iter().map(classifier));
+    for tenant in tenants {
+        users.extend([classifier(tenant), lookup(tenant)]);
+    }
     users
 }
 

@@ -84,6 +84,8 @@ pub struct Topology {
 
 /// The stream of what channels send to customers.
 pub const OUT: &str = "OUT";
+/// The stream of what channels are still to fetch from their providers.
+pub const FETCH: &str = "FETCH";
 /// The stream of facts.
 pub const EVENTS: &str = "EVENTS";
 /// The stream of what could not be processed.
@@ -105,11 +107,17 @@ pub const CHANNELS: &str = "tl-channels";
 pub const MEMBERS: &str = "tl-members";
 /// Bucket of what adapters have sent; keys begin with the kind, for the same reason.
 pub const LEDGER: &str = "tl-ledger";
+/// Bucket of how far adapters have read their providers; keys begin with the kind.
+pub const CURSORS: &str = "tl-cursors";
+/// Bucket of what adapters remember of single messages (ids, repeats); keys begin with the kind, values lapse.
+pub const MEMORY: &str = "tl-memory";
 /// Object bucket of shards' snapshots.
 pub const SNAPSHOTS: &str = "tl-snapshots";
 /// Object bucket of attachments.
 pub const MEDIA: &str = "tl-media";
 
+/// How many commands of a kind may be handed out and not yet done, those that are to be tried again later among them.
+const OUT_PENDING_MAX: u32 = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 /// The least the server takes: where ids are not used for deduplication, they cost nothing.
@@ -131,6 +139,19 @@ pub fn journal_stream(shard: u16) -> String {
 #[must_use]
 pub fn out_consumer(kind: &str) -> String {
     format!("out-{}", token::encode(kind))
+}
+
+/// `fetch-<kind>`: the durable consumer of what one kind of channel is to fetch.
+#[must_use]
+pub fn fetch_consumer(kind: &str) -> String {
+    format!("fetch-{}", token::encode(kind))
+}
+
+/// `tl.v1.fetch.<tenant>.<kind>.<account>`: where an account's adapter puts what it is to fetch.
+#[must_use]
+pub fn fetch_subject(tenant: &str, kind: &str, account: &str) -> String {
+    let [tenant, kind, account] = [tenant, kind, account].map(token::encode);
+    format!("{PREFIX}.fetch.{tenant}.{kind}.{account}")
 }
 
 fn stream(name: String, subject: String, replicas: usize) -> Stream {
@@ -175,6 +196,13 @@ impl Topology {
             age_max: Some(7 * DAY),
             ..stream(OUT.into(), format!("{PREFIX}.out.*.*.*"), replicas)
         });
+        // What a provider said while the router was away may be older than that, not what is to be fetched for it:
+        // providers keep media for some days at most.
+        streams.push(Stream {
+            retention: Retention::WorkQueue,
+            age_max: Some(7 * DAY),
+            ..stream(FETCH.into(), format!("{PREFIX}.fetch.*.*.*"), replicas)
+        });
         // Order and uniqueness of the facts are kept by their expected sequences.
         streams.push(Stream {
             full_refuses: false,
@@ -188,25 +216,33 @@ impl Topology {
             ..stream(DEAD.into(), format!("{PREFIX}.dead.*.*"), replicas)
         });
 
-        let consumers = kinds
-            .iter()
-            .map(|kind| Consumer {
-                stream: OUT.into(),
-                durable: out_consumer(kind),
-                filter: Some(format!("{PREFIX}.out.*.{}.*", token::encode(kind))),
-                ack_wait: Duration::from_secs(30),
-                ack_pending_max: 1024,
-                // The adapter's SDK decides when to give up, and says so.
-                deliveries_max: 0,
-            })
-            .collect();
+        let consumer = |stream: &str, noun: &str, durable: String, kind: &str| Consumer {
+            stream: stream.into(),
+            durable,
+            filter: Some(format!("{PREFIX}.{noun}.*.{}.*", token::encode(kind))),
+            ack_wait: Duration::from_secs(30),
+            // What one account cannot send now counts until it comes again, and must not hold up the others of its
+            // kind: an adapter takes what it has room for and gives the rest back with a delay.
+            ack_pending_max: OUT_PENDING_MAX,
+            // The adapter's SDK decides when to give up, and says so.
+            deliveries_max: 0,
+        };
+        let out = kinds.iter().map(|kind| consumer(OUT, "out", out_consumer(kind), kind));
+        let fetch = kinds.iter().map(|kind| consumer(FETCH, "fetch", fetch_consumer(kind), kind));
+        let consumers = out.chain(fetch).collect();
 
         let mut buckets: Vec<Bucket> = [CUSTOMERS, IDENTITIES, CONVERSATIONS, AGENTS, POLICY, CHANNELS]
             .into_iter()
             .map(|name| bucket(name, replicas))
             .collect();
+        // So that a value is overwritten only when the next one is there.
+        for named in buckets.iter_mut().filter(|bucket| [CUSTOMERS, IDENTITIES].contains(&bucket.name.as_str())) {
+            named.history = 2;
+        }
         buckets.push(Bucket { per_message_ttl: true, ..bucket(MEMBERS, replicas) });
         buckets.push(Bucket { age_max: Some(7 * DAY), ..bucket(LEDGER, replicas) });
+        buckets.push(bucket(CURSORS, replicas));
+        buckets.push(Bucket { age_max: Some(90 * DAY), ..bucket(MEMORY, replicas) });
         buckets.push(Bucket { objects: true, ..bucket(SNAPSHOTS, replicas) });
         buckets.push(Bucket { objects: true, ..bucket(MEDIA, replicas) });
         Self { streams, consumers, buckets }
@@ -220,9 +256,12 @@ mod tests {
     #[test]
     fn throughline_has_two_streams_per_shard() {
         let topology = Topology::throughline(8, 1, &["chat", "e.mail"]);
-        assert_eq!(topology.streams.len(), 8 * 2 + 3);
+        assert_eq!(topology.streams.len(), 8 * 2 + 4);
         assert_eq!(topology.consumers[1].durable, "out-e=2Email");
         assert_eq!(topology.consumers[1].filter.as_deref(), Some("tl.v1.out.*.e=2Email.*"));
+        assert_eq!(topology.consumers[3].durable, "fetch-e=2Email");
+        assert_eq!(topology.consumers[3].filter.as_deref(), Some("tl.v1.fetch.*.e=2Email.*"));
+        assert_eq!(fetch_subject("main", "e.mail", "a"), "tl.v1.fetch.main.e=2Email.a");
         assert_eq!(topology.streams[0].subjects, ["tl.v1.in.0.*.*.*"]);
         let lapsing: Vec<_> = topology.buckets.iter().filter(|bucket| bucket.per_message_ttl).collect();
         assert_eq!(lapsing.len(), 1);

@@ -62,6 +62,8 @@ pub(crate) struct Account {
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) by_ip: Arc<Quota<IpAddr>>,
     pub(crate) by_visitor: Arc<Quota<SmolStr>>,
+    /// How often an address asks to go on by another channel.
+    pub(crate) switches: Arc<Quota<IpAddr>>,
     sockets: watch::Sender<usize>,
 }
 
@@ -144,6 +146,7 @@ impl Account {
             connections: Arc::new(Semaphore::new(settings.connections_max)),
             by_ip: Arc::new(Quota::new(settings.connections_per_ip_max, OPENS_PER_SECOND, burst)),
             by_visitor: Arc::new(Quota::new(visitors, settings.messages_per_second_max, settings.messages_burst_max)),
+            switches: Arc::new(Quota::hourly(settings.switches_per_ip_hour_max)),
             sockets: watch::Sender::new(0),
             context,
             settings,
@@ -213,6 +216,7 @@ impl Account {
                     let now = Instant::now();
                     self.by_ip.sweep(now);
                     self.by_visitor.sweep(now);
+                    self.switches.sweep(now);
                 }
             }
         }

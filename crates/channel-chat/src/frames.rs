@@ -1,6 +1,7 @@
 //! The frames of the protocol, as `README.md` has them. JSON text, one object each.
 
-use adapter::contract::{SmolStr, Timestamp};
+use adapter::contract::outbound::Way;
+use adapter::contract::{AccountId, ChannelKind, SmolStr, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What a page sends. Fields that are not known are passed over.
@@ -11,6 +12,8 @@ pub(crate) enum ClientFrame {
     Join(Box<Join>),
     /// The visitor says something.
     Message(Message),
+    /// The visitor wants to go on by another channel.
+    Switch(Switch),
     /// The visitor types, or stopped.
     Typing {
         /// Types.
@@ -64,6 +67,20 @@ pub(crate) struct Message {
     pub(crate) text: String,
 }
 
+/// By what the visitor wants to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Switch {
+    /// The page's id of the wish; the same when it is sent again.
+    pub(crate) client_msg_id: SmolStr,
+    /// The kind of medium.
+    pub(crate) kind: ChannelKind,
+    /// The account.
+    pub(crate) account: AccountId,
+    /// The visitor's address there, where it is asked for.
+    #[serde(default)]
+    pub(crate) address: Option<String>,
+}
+
 /// What a page is sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -86,6 +103,9 @@ pub(crate) enum ServerFrame {
         agent: Option<Agent>,
         /// Longest text.
         text_chars_max: usize,
+        /// By what the visitor may go on when they ask for it.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        ways: Vec<Way>,
     },
     /// A message of the thread, either way.
     Message(Utterance),
@@ -152,6 +172,9 @@ pub(crate) struct Utterance {
     /// The page's own id of it, when a page sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client_msg_id: Option<SmolStr>,
+    /// By which other kind of medium it came or went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<SmolStr>,
     /// Who said it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<SmolStr>,
@@ -184,6 +207,7 @@ mod tests {
             id: "m1".into(),
             from: "agent",
             client_msg_id: None,
+            by: None,
             name: None,
             text: "hi".into(),
             at: Timestamp(5),

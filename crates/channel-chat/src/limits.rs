@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 /// Somebody without a socket is forgotten after so long; until then the rates go on.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// An address, or all addresses with the same first bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub(crate) struct Quota<K: Eq + Hash> {
     max: usize,
     per_second: f64,
     burst: f64,
+    forget_after: Duration,
     uses: DashMap<K, Use>,
 }
 
@@ -90,7 +92,22 @@ pub(crate) struct Place<K: Eq + Hash + Clone> {
 impl<K: Eq + Hash + Clone> Quota<K> {
     /// At most `max` places for each key, and a rate of `per_second` after a `burst`.
     pub(crate) fn new(max: usize, per_second: f64, burst: f64) -> Self {
-        Self { max, per_second, burst, uses: DashMap::new() }
+        Self { max, per_second, burst, forget_after: FORGET_AFTER, uses: DashMap::new() }
+    }
+
+    /// A rate of so many in an hour, for what needs no place for longer than a moment.
+    pub(crate) fn hourly(most: u32) -> Self {
+        let most = f64::from(most);
+        // Somebody who has not been heard of for an hour has all of them again.
+        Self { forget_after: HOUR, ..Self::new(usize::MAX, most / 3600.0, most) }
+    }
+
+    /// Takes one of what the rate allows, without a place.
+    ///
+    /// # Errors
+    /// With the time until there is one.
+    pub(crate) fn take(self: &Arc<Self>, key: K, now: Instant) -> Result<(), Duration> {
+        self.enter(key, now).map_or(Ok(()), |place| place.take(now))
     }
 
     /// Takes a place, unless the key has all of its.
@@ -109,7 +126,7 @@ impl<K: Eq + Hash + Clone> Quota<K> {
 
     /// Forgets keys that have had no place for a while.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.uses.retain(|_, of| of.open > 0 || now.saturating_duration_since(of.left_at) < FORGET_AFTER);
+        self.uses.retain(|_, of| of.open > 0 || now.saturating_duration_since(of.left_at) < self.forget_after);
     }
 }
 
@@ -161,6 +178,18 @@ mod tests {
         assert_eq!(client(ip("10.0.0.1"), &["1.1.1.1", "10.0.0.7"], &proxies), ip("1.1.1.1"));
         assert_eq!(client(ip("10.0.0.1"), &["rubbish"], &proxies), ip("10.0.0.1"));
         assert_eq!(client(ip("10.0.0.1"), &[], &proxies), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn an_hours_worth_is_not_forgotten_before_the_hour_is_over() {
+        let now = Instant::now();
+        let quota = Arc::new(Quota::hourly(2));
+        assert!(quota.take("a", now).is_ok() && quota.take("a", now).is_ok());
+        quota.sweep(now + Duration::from_secs(120));
+        assert_eq!(quota.take("a", now), Err(Duration::from_secs(1800)));
+        assert!(quota.take("b", now).is_ok());
+        quota.sweep(now + Duration::from_secs(4000));
+        assert!(quota.uses.is_empty());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use adapter::contract::envelope::{
     Account, AdapterInfo, Assurance, AuthLevel, Direction, Envelope, EnvelopeKind, Identity, Part, Party, Receipt,
-    ReceiptStatus, ReplyTarget, Role, Scope, SenderAuth, Thread, ThreadKind, VERSION,
+    ReceiptStatus, ReplyTarget, Role, Scope, SenderAuth, Signal, Thread, ThreadKind, VERSION,
 };
 use adapter::contract::{SmolStr, TenantId, Timestamp};
 
-use crate::frames::{Join, Message};
+use crate::frames::{Join, Message, Switch};
 use crate::login::Login;
 
 const NAME_CHARS_MAX: usize = 100;
@@ -14,6 +14,7 @@ const EMAIL_BYTES_MAX: usize = 254;
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 64;
 const PAGE_CHARS_MAX: usize = 200;
+const ADDRESS_CHARS_MAX: usize = 254;
 const CLIENT_MSG_ID_CHARS_MAX: usize = 64;
 
 /// Where an event came in.
@@ -49,6 +50,7 @@ pub(crate) enum Refusal {
     Empty,
     TooLong,
     BadId,
+    BadAddress,
 }
 
 impl Refusal {
@@ -57,6 +59,7 @@ impl Refusal {
             Self::Empty => "empty",
             Self::TooLong => "too_long",
             Self::BadId => "invalid",
+            Self::BadAddress => "address",
         }
     }
 
@@ -65,6 +68,7 @@ impl Refusal {
             Self::Empty => "the message is empty",
             Self::TooLong => "the message is too long",
             Self::BadId => "client_msg_id needs 1 to 64 letters, digits, - or _",
+            Self::BadAddress => "that is no address",
         }
     }
 }
@@ -100,11 +104,7 @@ pub(crate) fn message(
     message: &Message,
     now: Timestamp,
 ) -> Result<Envelope, Refusal> {
-    let id = &message.client_msg_id;
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if id.is_empty() || id.len() > CLIENT_MSG_ID_CHARS_MAX || !id.bytes().all(legal) {
-        return Err(Refusal::BadId);
-    }
+    let id = legal_id(&message.client_msg_id)?;
     if message.text.trim().is_empty() {
         return Err(Refusal::Empty);
     }
@@ -118,6 +118,31 @@ pub(crate) fn message(
     envelope.language = visitor.language.clone().or_else(|| place.language.clone());
     envelope.tags = place.tags.iter().chain(&visitor.tags).cloned().collect();
     Ok(envelope)
+}
+
+/// A page's wish to go on by another channel. Whether it is met is the policy's matter.
+pub(crate) fn switch(place: &Place, visitor: &Visitor, wish: &Switch, now: Timestamp) -> Result<Envelope, Refusal> {
+    let id = legal_id(&wish.client_msg_id)?;
+    let address = match wish.address.as_deref().map(str::trim).filter(|address| !address.is_empty()) {
+        None => None,
+        Some(text) => {
+            let read = if wish.kind.as_str() == "email" { email_address(text) } else { clean(text, ADDRESS_CHARS_MAX) };
+            Some(read.ok_or(Refusal::BadAddress)?)
+        }
+    };
+    let mut envelope = envelope(place, visitor, EnvelopeKind::ConversationEvent, now);
+    envelope.dedup_key = format!("switch/{}/{id}", visitor.id).into();
+    let fields =
+        [("kind", Some(wish.kind.as_str())), ("account", Some(wish.account.as_str())), ("address", address.as_deref())];
+    let data = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
+    envelope.signal = Some(Signal { name: "switch".into(), detail: None, data });
+    Ok(envelope)
+}
+
+fn legal_id(id: &SmolStr) -> Result<&SmolStr, Refusal> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let right = !id.is_empty() && id.len() <= CLIENT_MSG_ID_CHARS_MAX && id.bytes().all(legal);
+    right.then_some(id).ok_or(Refusal::BadId)
 }
 
 /// The page's own id of a message, from the key under which it was stored.

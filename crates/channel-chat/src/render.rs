@@ -13,8 +13,9 @@ pub(crate) fn command(command: &OutCommand) -> Utterance {
     Utterance {
         seq: command.thread_seq,
         id: command.message.to_string().into(),
-        from: "agent",
+        from: if command.mirrored.as_ref().is_some_and(|mirrored| mirrored.customer) { "customer" } else { "agent" },
         client_msg_id: None,
+        by: command.mirrored.as_ref().map(|mirrored| SmolStr::from(mirrored.by.as_str())),
         name: command.author.display.clone(),
         text: text(&command.content),
         at: command.at,
@@ -29,6 +30,7 @@ pub(crate) fn record(record: &EventRecord, name: impl Fn(&AgentId) -> Option<Smo
             id: message.to_string().into(),
             from: "customer",
             client_msg_id: normalize::client_msg_id(&envelope.dedup_key),
+            by: None,
             name: None,
             text: text(&envelope.content),
             at: record.at,
@@ -38,7 +40,19 @@ pub(crate) fn record(record: &EventRecord, name: impl Fn(&AgentId) -> Option<Smo
             id: message.to_string().into(),
             from: "agent",
             client_msg_id: None,
+            by: None,
             name: name(agent),
+            text: text(content),
+            at: record.at,
+        }),
+        // It came or went by another channel.
+        Event::MessageMirrored { message, thread_seq, agent, by, content, .. } => Some(Utterance {
+            seq: *thread_seq,
+            id: message.to_string().into(),
+            from: if agent.is_some() { "agent" } else { "customer" },
+            client_msg_id: None,
+            by: Some(SmolStr::from(by.as_str())),
+            name: agent.as_ref().and_then(&name),
             text: text(content),
             at: record.at,
         }),
@@ -48,6 +62,7 @@ pub(crate) fn record(record: &EventRecord, name: impl Fn(&AgentId) -> Option<Smo
             id: message.to_string().into(),
             from: "agent",
             client_msg_id: None,
+            by: None,
             name: None,
             text: text(content),
             at: record.at,
@@ -67,7 +82,8 @@ fn part(part: &Part) -> String {
         None => format!("[{kind}]"),
     };
     match part {
-        Part::Text(text) => text.body.clone(),
+        // Of a mail, what is new in it.
+        Part::Text(text) => text.visible.clone().unwrap_or_else(|| text.body.clone()),
         Part::System { body } => body.clone(),
         Part::Media(media) => {
             let shown = named(&media.kind, media.name.as_deref());

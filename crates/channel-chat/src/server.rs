@@ -230,7 +230,7 @@ async fn upgrade(
     };
     let frame_bytes_max = account.settings.frame_bytes_max;
     upgrade.max_message_size(frame_bytes_max).max_frame_size(frame_bytes_max).on_upgrade(move |ws| async move {
-        socket::serve(account, ws).await;
+        socket::serve(account, ws, client).await;
         drop((place, address));
     })
 }

@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) messages_per_second_max: f64,
     /// Most messages of a visitor at once.
     pub(crate) messages_burst_max: f64,
+    /// How often the visitors of one address may ask to go on by another channel, in an hour.
+    pub(crate) switches_per_ip_hour_max: u32,
     /// Most open sockets.
     pub(crate) connections_max: usize,
     /// Most open sockets from one address.
@@ -80,6 +82,7 @@ impl Default for Settings {
             text_chars_max: 4000,
             messages_per_second_max: 1.0,
             messages_burst_max: 10.0,
+            switches_per_ip_hour_max: 10,
             connections_max: 10_000,
             connections_per_ip_max: 64,
             connections_per_visitor_max: 10,
@@ -128,6 +131,7 @@ impl Settings {
             ("session_days_max", range(u64::from(self.session_days_max), 1, 3650)),
             ("frame_bytes_max", range(self.frame_bytes_max as u64, 1024, 256 * 1024)),
             ("text_chars_max", range(self.text_chars_max as u64, 1, 32_000)),
+            ("switches_per_ip_hour_max", range(u64::from(self.switches_per_ip_hour_max), 1, 10_000)),
             ("connections_max", range(self.connections_max as u64, 1, 1_000_000)),
             ("connections_per_ip_max", range(self.connections_per_ip_max as u64, 1, 1_000_000)),
             ("connections_per_visitor_max", range(self.connections_per_visitor_max as u64, 1, 1000)),

@@ -1,10 +1,11 @@
 //! One socket: thin I/O around the cursor, the normaliser and the limits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use adapter::backoff::Backoff;
-use adapter::contract::envelope::ReceiptStatus;
+use adapter::contract::envelope::{Envelope, ReceiptStatus};
 use adapter::contract::event::ThreadRef;
 use adapter::contract::outbound::{Author, Live, ThreadHistory};
 use adapter::contract::{SmolStr, Timestamp};
@@ -18,11 +19,11 @@ use tokio::time::Instant;
 
 use crate::channel::Account;
 use crate::cursor::Cursor;
-use crate::frames::{Agent, ClientFrame, Join, Message, ServerFrame};
+use crate::frames::{Agent, ClientFrame, Join, Message, ServerFrame, Switch};
 use crate::hub::{Push, Seat};
 use crate::limits::Place;
 use crate::login::LoginError;
-use crate::normalize::{self, Visitor};
+use crate::normalize::{self, Refusal, Visitor};
 use crate::telemetry::Metric;
 use crate::{render, session};
 
@@ -86,6 +87,7 @@ impl End {
 #[derive(Debug)]
 enum Stored {
     Message(SmolStr),
+    Wish(SmolStr),
     Receipt(ReceiptStatus, u64),
 }
 
@@ -93,9 +95,9 @@ type Pending = BoxFuture<'static, (Stored, Result<Accepted, AcceptError>)>;
 type Fetch = BoxFuture<'static, Result<ThreadHistory, HistoryError>>;
 
 /// Serves one socket until it ends.
-pub(crate) async fn serve(account: Arc<Account>, mut ws: WebSocket) {
+pub(crate) async fn serve(account: Arc<Account>, mut ws: WebSocket, client: IpAddr) {
     let _open = account.opened();
-    let end = match enter(&account, &mut ws).await {
+    let end = match enter(&account, &mut ws, client).await {
         Ok(mut socket) => {
             let end = socket.run(&mut ws).await;
             socket.farewell(&mut ws, end).await;
@@ -111,7 +113,7 @@ pub(crate) async fn serve(account: Arc<Account>, mut ws: WebSocket) {
 }
 
 /// Takes the first frame and finds out who it is.
-async fn enter(account: &Arc<Account>, ws: &mut WebSocket) -> Result<Socket, End> {
+async fn enter(account: &Arc<Account>, ws: &mut WebSocket, client: IpAddr) -> Result<Socket, End> {
     let within = Duration::from_secs(account.settings.join_seconds_max);
     let first = tokio::select! {
         () = account.context.shutdown.draining() => return Err(End::Restart),
@@ -141,7 +143,7 @@ async fn enter(account: &Arc<Account>, ws: &mut WebSocket) -> Result<Socket, End
     // On the thread before the transcript is read, so that nothing falls between.
     let seat = account.hub.join(thread.clone());
     let (cursor, history) = begin(account, ws, &join, &visitor, &thread, now).await?;
-    let mut socket = Socket::new(Arc::clone(account), visitor, thread, seat, place, cursor);
+    let mut socket = Socket::new(Arc::clone(account), visitor, thread, seat, place, client, cursor);
     socket.take(ws, history).await?;
     Ok(socket)
 }
@@ -213,6 +215,7 @@ async fn begin(
         conversation: history.conversation.map(|id| id.to_string().into()),
         agent: history.agent.as_ref().map(agent),
         text_chars_max: account.settings.text_chars_max,
+        ways: history.ways.clone(),
     };
     send(ws, joined.encode().into()).await?;
     Ok((Cursor::new(after), history))
@@ -225,6 +228,8 @@ struct Socket {
     thread: SmolStr,
     seat: Seat,
     place: Place<SmolStr>,
+    /// The browser's address.
+    client: IpAddr,
     cursor: Cursor<Utf8Bytes>,
     pending: FuturesUnordered<Pending>,
     fetch: Option<Fetch>,
@@ -253,6 +258,7 @@ impl Socket {
         thread: SmolStr,
         seat: Seat,
         place: Place<SmolStr>,
+        client: IpAddr,
         cursor: Cursor<Utf8Bytes>,
     ) -> Self {
         Self {
@@ -261,6 +267,7 @@ impl Socket {
             thread,
             seat,
             place,
+            client,
             cursor,
             pending: FuturesUnordered::new(),
             fetch: None,
@@ -324,6 +331,7 @@ impl Socket {
         };
         match serde_json::from_str(text.as_str()) {
             Ok(ClientFrame::Message(message)) => self.say(ws, message).await,
+            Ok(ClientFrame::Switch(wish)) => self.wish(ws, wish).await,
             Ok(ClientFrame::Typing { on }) => {
                 self.typing(on).await;
                 Ok(())
@@ -361,19 +369,50 @@ impl Socket {
             return complain(ws, code, words, id, None).await;
         }
         if let Err(wait) = self.place.take(Instant::now()) {
-            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-            return complain(ws, "rate", "too many messages", id, Some(wait)).await;
+            return complain(ws, "rate", "too many messages", id, Some(whole_ms(wait))).await;
         }
+        let envelope = normalize::message(&self.account.place, &self.visitor, &message, now);
+        self.store(ws, envelope, id.clone(), Stored::Message(id)).await
+    }
+
+    /// The visitor wants to go on by another channel.
+    async fn wish(&mut self, ws: &mut WebSocket, wish: Switch) -> Result<(), End> {
+        let id = wish.client_msg_id.clone();
+        let now = adapter::now();
+        if let Some((code, words)) = self.unwelcome(now) {
+            return complain(ws, code, words, id, None).await;
+        }
+        let envelope = normalize::switch(&self.account.place, &self.visitor, &wish, now);
+        let taken = self.place.take(Instant::now());
+        // What is no wish at all does not count as one.
+        let taken = taken.and_then(|()| match &envelope {
+            Ok(_) => self.account.switches.take(self.client, Instant::now()),
+            Err(_) => Ok(()),
+        });
+        if let Err(wait) = taken {
+            return complain(ws, "rate", "too many wishes", id, Some(whole_ms(wait))).await;
+        }
+        self.store(ws, envelope, id.clone(), Stored::Wish(id)).await
+    }
+
+    /// Hands over what the page sent, to be acknowledged when it is stored.
+    async fn store(
+        &mut self,
+        ws: &mut WebSocket,
+        envelope: Result<Envelope, Refusal>,
+        id: SmolStr,
+        stored: Stored,
+    ) -> Result<(), End> {
         if self.pending.len() >= TICKETS_MAX {
             return complain(ws, "busy", "too many messages wait", id, Some(RETRY_AFTER_MS)).await;
         }
-        let envelope = match normalize::message(&self.account.place, &self.visitor, &message, now) {
+        let envelope = match envelope {
             Ok(envelope) => envelope,
             Err(refusal) => return complain(ws, refusal.code(), refusal.message(), id, None).await,
         };
         match self.account.context.inbound.submit(&envelope) {
             Ok(ticket) => {
-                self.pending.push(pending(Stored::Message(id), ticket));
+                self.pending.push(pending(stored, ticket));
                 Ok(())
             }
             Err(error) => self.not_stored(ws, id, &error).await,
@@ -401,7 +440,8 @@ impl Socket {
                 self.account.hub.push_others(&self.seat, &Push::Refresh);
                 send(ws, ServerFrame::Ack { client_msg_id }.encode().into()).await
             }
-            (Stored::Message(id), Err(error)) => self.not_stored(ws, id, &error).await,
+            (Stored::Wish(client_msg_id), Ok(_)) => send(ws, ServerFrame::Ack { client_msg_id }.encode().into()).await,
+            (Stored::Message(id) | Stored::Wish(id), Err(error)) => self.not_stored(ws, id, &error).await,
             (Stored::Receipt(..), Ok(_)) => Ok(()),
             (Stored::Receipt(status, seq), Err(_)) => {
                 let mark = if status == ReceiptStatus::Read { &mut self.seen } else { &mut self.received };
@@ -612,6 +652,11 @@ impl Socket {
         };
         let _ = tokio::time::timeout(FAREWELL_WITHIN, rest).await;
     }
+}
+
+/// Whole milliseconds, at least one.
+fn whole_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 fn pending(stored: Stored, ticket: Ticket) -> Pending {

@@ -37,7 +37,12 @@
       busy: 'We are busy right now. Your message is sent again soon.', joined: '{name} is with you',
       waiting: 'Somebody will be with you soon', closed: 'This conversation has ended', gap: 'Older messages are not shown',
       long: 'That message is too long.', login: 'Please log in to write.', unread: '{n} unread messages', one: '1 unread message',
-      left: 'You are waiting for the next person'
+      left: 'You are waiting for the next person',
+      elsewhere: 'Go on by another channel', by: 'Go on by', goOn: 'Go on', cancel: 'Cancel', wishing: 'One moment…',
+      email: 'Email', sms: 'SMS', whatsapp: 'WhatsApp', address: 'Your address', addressEmail: 'Your email address', addressTel: 'Your phone number',
+      hintWrite: 'We write to you there. Answer that message, and we go on there.', hintShow: 'We show you here where to write to.',
+      badAddress: 'Please check the address.', often: 'You have asked for that often. Please try again later.', notGone: 'That did not work. Please try again.',
+      wished: 'What happens next stands in the conversation.'
     },
     de: {
       title: 'Schreiben Sie uns', open: 'Chat öffnen', close: 'Chat schließen', log: 'Unterhaltung',
@@ -47,7 +52,12 @@
       busy: 'Gerade ist viel los. Ihre Nachricht wird gleich noch einmal gesendet.', joined: '{name} ist für Sie da',
       waiting: 'Gleich ist jemand für Sie da', closed: 'Diese Unterhaltung ist beendet', gap: 'Ältere Nachrichten werden nicht gezeigt',
       long: 'Diese Nachricht ist zu lang.', login: 'Bitte melden Sie sich an, um zu schreiben.', unread: '{n} ungelesene Nachrichten', one: '1 ungelesene Nachricht',
-      left: 'Sie warten auf die nächste Person'
+      left: 'Sie warten auf die nächste Person',
+      elsewhere: 'Auf einem anderen Weg weitermachen', by: 'Weitermachen per', goOn: 'Weiter', cancel: 'Abbrechen', wishing: 'Einen Moment…',
+      email: 'E-Mail', sms: 'SMS', whatsapp: 'WhatsApp', address: 'Ihre Adresse', addressEmail: 'Ihre E-Mail-Adresse', addressTel: 'Ihre Telefonnummer',
+      hintWrite: 'Wir schreiben Ihnen dorthin. Antworten Sie darauf, und wir machen dort weiter.', hintShow: 'Wir zeigen Ihnen hier, wohin Sie schreiben können.',
+      badAddress: 'Bitte prüfen Sie die Adresse.', often: 'Das haben Sie schon oft gewünscht. Bitte später noch einmal.', notGone: 'Das hat nicht geklappt. Bitte noch einmal.',
+      wished: 'Wie es weitergeht, steht in der Unterhaltung.'
     }
   };
   var wanted = (data.language || document.documentElement.lang || navigator.language || 'en').toLowerCase();
@@ -115,7 +125,7 @@
     'font:400 16px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;color:var(--text)}' +
     '@media (prefers-color-scheme:dark){:host{--back:#161b26;--soft:#242c3b;--text:#eef1f6;--faint:#a9b4c6;--line:#39435a;--bad:#ff9b90}}' +
     '*{box-sizing:border-box}[hidden]{display:none!important}' +
-    'button,textarea{font:inherit;color:inherit}button{cursor:pointer}' +
+    'button,textarea,input{font:inherit;color:inherit}button{cursor:pointer}' +
     ':focus-visible{outline:3px solid var(--main);outline-offset:2px;box-shadow:0 0 0 2px var(--back)}' +
     'svg{width:24px;height:24px;fill:currentColor;display:block}' +
     '.launch{position:fixed;right:20px;bottom:20px;z-index:2147483000;width:60px;height:60px;border:0;border-radius:50%;background:var(--main);color:var(--on);' +
@@ -144,7 +154,15 @@
     '.dots i:nth-child(2){animation-delay:.2s}.dots i:nth-child(3){animation-delay:.4s}' +
     '@keyframes dot{0%,60%,100%{opacity:.25}30%{opacity:1}}@keyframes rise{from{opacity:0;transform:translateY(10px)}}' +
     '.panel{animation:rise .16s ease-out}' +
-    'form{display:flex;gap:8px;align-items:flex-end;padding:10px 12px calc(12px + env(safe-area-inset-bottom,0px));border-top:1px solid var(--line)}' +
+    '.go{display:block;max-height:70%;overflow-y:auto;padding:14px 16px;background:var(--soft);border-top:1px solid var(--line)}' +
+    '.go fieldset{border:0;margin:0;padding:0;min-width:0}.go legend{padding:0;font-weight:650}' +
+    '.go .ways{display:flex;flex-wrap:wrap;gap:4px 16px;margin:4px 0 0}.go .ways label{display:flex;align-items:center;gap:8px;min-height:44px}' +
+    '.go input[type=radio]{width:20px;height:20px;margin:0;accent-color:var(--main)}' +
+    '.go .to{display:block;margin:8px 0 4px;font-size:14px}.go .address{width:100%;height:44px;padding:0 12px;border:1px solid var(--faint);border-radius:12px;background:var(--back)}' +
+    '.go p{margin:8px 0 0;font-size:14px;color:var(--faint)}.go .trouble{color:var(--bad)}' +
+    '.go .act{display:flex;gap:8px;margin-top:12px}.go .act button{min-height:44px;padding:0 18px;border:1px solid var(--faint);border-radius:12px;background:var(--back)}' +
+    '.go .act button[type=submit]{border-color:var(--main);background:var(--main);color:var(--on);font-weight:600}.go .act button:disabled{opacity:.6;cursor:default}' +
+    '.write{display:flex;gap:8px;align-items:flex-end;padding:10px 12px calc(12px + env(safe-area-inset-bottom,0px));border-top:1px solid var(--line)}' +
     'textarea{flex:1;min-width:0;height:44px;max-height:132px;resize:none;padding:9px 12px;border:1px solid var(--faint);border-radius:12px;background:var(--back)}' +
     'textarea::placeholder{color:var(--faint);opacity:1}' +
     '.send{width:44px;height:44px;flex:none;border:0;border-radius:12px;background:var(--main);color:var(--on);display:grid;place-items:center}' +
@@ -177,9 +195,20 @@
   var typing = el('p', { 'class': 'typing', 'aria-live': 'off' });
   var field = el('textarea', { id: 'field', rows: '1', placeholder: say('placeholder'), autocomplete: 'off', enterkeyhint: 'send' });
   var send = el('button', { type: 'submit', 'class': 'send', 'aria-label': say('send') }, [icon('M3 20.5v-6.6l8.2-1.9L3 10.1V3.5L22 12z')]);
-  var form = el('form', {}, [el('label', { 'class': 'out', 'for': 'field' }, [say('label')]), field, send]);
+  var form = el('form', { 'class': 'write' }, [el('label', { 'class': 'out', 'for': 'field' }, [say('label')]), field, send]);
+  var elsewhere = el('button', { type: 'button', 'aria-label': say('elsewhere'), 'aria-expanded': 'false', 'aria-controls': 'go', title: say('elsewhere'), hidden: '' },
+    [icon('M6.99 11 3 15l3.99 4v-3H14v-2H6.99zM21 9l-3.99-4v3H10v2h7.01v3z')]);
+  var waysBox = el('div', { 'class': 'ways' });
+  var toLabel = el('label', { 'class': 'to', 'for': 'address' });
+  var toField = el('input', { id: 'address', 'class': 'address', maxlength: '254', required: '', 'aria-describedby': 'hint trouble', autocapitalize: 'none', spellcheck: 'false' });
+  var goHint = el('p', { id: 'hint' });
+  var goTrouble = el('p', { id: 'trouble', 'class': 'trouble', role: 'alert' });
+  var goSend = el('button', { type: 'submit' }, [say('goOn')]);
+  var goCancel = el('button', { type: 'button' }, [say('cancel')]);
+  var go = el('form', { id: 'go', 'class': 'go', novalidate: '', hidden: '' },
+    [el('fieldset', {}, [el('legend', {}, [say('by')]), waysBox]), toLabel, toField, goHint, goTrouble, el('div', { 'class': 'act' }, [goSend, goCancel])]);
   var panel = el('section', { 'class': 'panel', role: 'dialog', 'aria-labelledby': 'title', hidden: '', lang: language },
-    [el('header', { 'class': 'head' }, [el('div', {}, [heading, subtitle]), hide]), notice, log, typing, form]);
+    [el('header', { 'class': 'head' }, [el('div', {}, [heading, subtitle]), elsewhere, hide]), notice, log, typing, go, form]);
   var badge = el('span', { 'class': 'badge', 'aria-hidden': 'true', hidden: '' });
   var launch = el('button', { type: 'button', 'class': 'launch', 'aria-expanded': 'false', 'aria-label': say('open'), lang: language },
     [icon('M12 3c5.5 0 10 3.6 10 8.2s-4.5 8.2-10 8.2c-1 0-2-.1-2.9-.3L4.5 21.5c-.5.2-1-.2-.9-.8l.7-3.5C2.9 15.7 2 13.5 2 11.2 2 6.6 6.5 3 12 3z'), badge]);
@@ -249,11 +278,14 @@
     if (!shown) shown = bubble(frame.from, frame.name, frame.text);
     shown.seq = frame.seq;
     shown.node.classList.remove('failed');
-    shown.meta.replaceChildren(frame.from === 'customer' ? say('sent') + ' · ' + clock(frame.at) : clock(frame.at));
+    // What came or went by another channel says by which.
+    var mark = frame.by || (frame.from === 'customer' ? say('sent') : '');
+    shown.meta.replaceChildren(mark ? mark + ' · ' + clock(frame.at) : clock(frame.at));
     shown.node.dataset.seq = frame.seq;
     list.append(shown.node);
     if (id) { bubbles[id] = shown; settle(id); }
     if (frame.from === 'agent') {
+      if (notice.textContent === say('wished')) tell(null);
       setTyping(false);
       count(frame.seq);
     }
@@ -410,6 +442,10 @@
         visitor = frame.visitor;
         limit = frame.text_chars_max || limit;
         keep(function (kept) { kept.session = frame.session; });
+        ways = frame.ways || [];
+        talking = !!frame.conversation;
+        offerWays();
+        if (wish.id) sendWish();
         subtitle.textContent = frame.agent ? say('joined', { name: frame.agent.name || say('agent') }) : frame.conversation ? say('waiting') : '';
         clearInterval(beatTimer);
         heard = Date.now();
@@ -422,8 +458,11 @@
         break;
       case 'message': show(frame); break;
       case 'ack':
+        if (frame.client_msg_id === wish.id) { wishDone(); break; }
         if (bubbles[frame.client_msg_id] && !bubbles[frame.client_msg_id].seq) state(bubbles[frame.client_msg_id], 'sent');
         tell(null);
+        talking = true;
+        offerWays();
         settle(frame.client_msg_id);
         break;
       case 'gap':
@@ -441,7 +480,110 @@
     var words = { joined: say('joined', { name: name }), waiting: say('waiting'), left: say('left'), closed: say('closed') }[frame.state];
     if (words) subtitle.textContent = words;
     if (frame.state === 'closed' || frame.state === 'left') setTyping(false);
+    talking = frame.state !== 'closed';
+    offerWays();
   }
+
+  // --- going on by another channel --------------------------------------------------------------------
+
+  // wish.id: what was asked for is under way, and is sent again with the same id until it is stored or refused.
+  var ways = [], talking = false, wish = {}, wishTimer = 0;
+
+  function offerWays() {
+    elsewhere.hidden = !(ways.length && talking);
+    if (elsewhere.hidden && !go.hidden) closeWays();
+  }
+  function wayName(way) { return way.name || texts[way.kind] || way.kind; }
+  function chosen() {
+    var radio = waysBox.querySelector('input:checked');
+    return radio ? ways[Number(radio.value)] : null;
+  }
+  function chose() {
+    var way = chosen(), asks = !!(way && way.asks_address), mail = asks && way.kind === 'email';
+    toLabel.hidden = toField.hidden = !asks;
+    toField.type = mail ? 'email' : asks ? 'tel' : 'text';
+    toField.autocomplete = mail ? 'email' : 'tel';
+    toField.inputMode = mail ? 'email' : 'tel';
+    toLabel.textContent = say(mail ? 'addressEmail' : /^(sms|whatsapp|voice)$/.test((way || {}).kind) ? 'addressTel' : 'address');
+    goHint.textContent = say(asks ? 'hintWrite' : 'hintShow');
+    wishTrouble(null);
+  }
+  function openWays() {
+    waysBox.replaceChildren.apply(waysBox, ways.map(function (way, at) {
+      var radio = el('input', { type: 'radio', name: 'way', value: String(at) });
+      radio.checked = !at;
+      radio.addEventListener('change', chose);
+      return el('label', {}, [radio, wayName(way)]);
+    }));
+    var end = atEnd();
+    go.hidden = false;
+    if (end) toEnd();
+    elsewhere.setAttribute('aria-expanded', 'true');
+    if (!toField.value && data.email) toField.value = data.email;
+    chose();
+    (toField.hidden ? waysBox.querySelector('input') : toField).focus();
+  }
+  function closeWays() {
+    var inside = go.contains(root.activeElement);
+    wish = {};
+    wishing(false);
+    clearTimeout(wishTimer);
+    go.hidden = true;
+    elsewhere.setAttribute('aria-expanded', 'false');
+    if (inside) (elsewhere.hidden ? field : elsewhere).focus();
+  }
+  function wishing(on) {
+    goSend.disabled = on;
+    goSend.textContent = say(on ? 'wishing' : 'goOn');
+  }
+  function wishTrouble(key) {
+    goTrouble.textContent = key ? say(key) : '';
+    if (key === 'badAddress') toField.setAttribute('aria-invalid', 'true');
+    else toField.removeAttribute('aria-invalid');
+  }
+  function sendWish() {
+    transmit({ type: 'switch', client_msg_id: wish.id, kind: wish.kind, account: wish.account, address: wish.address });
+    clearTimeout(wishTimer);
+    wishTimer = setTimeout(function () { drop(); }, 15000);
+  }
+  function wishDone() {
+    closeWays();
+    tell('wished');
+    field.focus();
+  }
+  function wishRefused(frame) {
+    clearTimeout(wishTimer);
+    if (frame.code === 'busy' && frame.retry_after_ms != null) {
+      wishTimer = setTimeout(function () { if (wish.id) sendWish(); }, frame.retry_after_ms * (1 + Math.random() / 2));
+      return;
+    }
+    wish = {};
+    wishing(false);
+    wishTrouble(frame.code === 'address' ? 'badAddress' : frame.code === 'rate' ? 'often' : 'notGone');
+    if (frame.code === 'address') toField.focus();
+  }
+  elsewhere.addEventListener('click', function () { if (go.hidden) openWays(); else closeWays(); });
+  goCancel.addEventListener('click', closeWays);
+  go.addEventListener('submit', function (event) {
+    event.preventDefault();
+    var way = chosen();
+    if (!way || wish.id) return;
+    var address = way.asks_address ? toField.value.trim() : null;
+    if (way.asks_address && (!address || !toField.checkValidity())) {
+      wishTrouble('badAddress');
+      return toField.focus();
+    }
+    wishTrouble(null);
+    wish = { id: newId(), kind: way.kind, account: way.account, address: address };
+    wishing(true);
+    if (joined) sendWish();
+    else connect();
+  });
+  go.addEventListener('keydown', function (event) {
+    if (event.key !== 'Escape') return;
+    event.stopPropagation();
+    closeWays();
+  });
 
   function trouble(frame) {
     if (/^login_/.test(frame.code)) {
@@ -449,7 +591,8 @@
       if (frame.code !== 'login_required') login = null;
       window.dispatchEvent(new CustomEvent('throughline:login', { detail: { code: frame.code } }));
     }
-    if (frame.client_msg_id) refused(frame.client_msg_id, frame);
+    if (frame.client_msg_id && frame.client_msg_id === wish.id) wishRefused(frame);
+    else if (frame.client_msg_id) refused(frame.client_msg_id, frame);
   }
 
   function tell(key) {
@@ -568,7 +711,8 @@
       close();
     } else if (event.key === 'Tab' && matchMedia('(max-width:480px)').matches) {
       // It covers the whole page: the keyboard stays inside.
-      var all = Array.prototype.slice.call(panel.querySelectorAll('button,a[href],textarea,[tabindex]')), at = root.activeElement;
+      var all = Array.prototype.slice.call(panel.querySelectorAll('button,a[href],input,textarea,[tabindex]')), at = root.activeElement;
+      all = all.filter(function (node) { return node.getClientRects().length && !node.disabled; });
       var edge = event.shiftKey ? all[0] : all[all.length - 1];
       if (at === edge) {
         event.preventDefault();

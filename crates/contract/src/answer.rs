@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::envelope::{Assurance, Identity};
-use crate::event::{Decision, EventRecord, Presence};
+use crate::event::{Consent, Decision, EventRecord, Presence};
 use crate::feed::ConversationView;
-use crate::id::{AgentId, ConversationId, CustomerId, QueueId};
+use crate::id::{AgentId, ChannelKind, ConversationId, CustomerId, QueueId};
 use crate::time::{Millis, Timestamp};
 
 /// The answer to `conversation.history`.
@@ -46,6 +46,10 @@ pub enum AdminAnswer {
     Conversation(Box<ConversationDetail>),
     /// To `customer.show`.
     Customer(Box<CustomerDetail>),
+    /// To `customer.suggestions`, oldest first.
+    Suggestions(Vec<Suggestion>),
+    /// To `customer.find`.
+    Customers(Vec<CustomerView>),
     /// To `shadow.start` and `shadow.show`; absent: none runs.
     Shadow(Option<Box<ShadowReport>>),
 }
@@ -233,7 +237,7 @@ pub struct ExpectedWait {
 pub struct CustomerDetail {
     /// The customer.
     pub customer: CustomerView,
-    /// The open conversation.
+    /// The open conversation that began last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<ConversationView>,
     /// What happened, oldest first, as far as `EVENTS` holds it.
@@ -253,6 +257,27 @@ pub struct CustomerView {
     pub created_at: Timestamp,
     /// Its identities, in the order in which they became known.
     pub identities: Vec<Held>,
+    /// The language (ISO 639-1) that it is to be answered in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<SmolStr>,
+    /// Attributes, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, SmolStr>,
+    /// The segments that it is in.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub segments: BTreeSet<SmolStr>,
+    /// What it allowed and forbade, the newest word last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consents: Vec<Consent>,
+    /// What it was promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<String>,
+    /// The customers that were merged into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<CustomerId>,
+    /// Which it was merged into: it goes under that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<CustomerId>,
 }
 
 /// An identity that a customer has.
@@ -265,4 +290,72 @@ pub struct Held {
     pub assurance: Assurance,
     /// Since when.
     pub since: Timestamp,
+    /// A message came by it last, to within a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Timestamp>,
+    /// Where it became known: `<kind>/<account>`, `operator`, `agent.<id>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SmolStr>,
+    /// The customer that it came with, where that was merged into this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<CustomerId>,
+}
+
+/// Two customers that may be one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Suggestion {
+    /// The one.
+    pub customer: CustomerView,
+    /// The other.
+    pub with: CustomerView,
+    /// What both have.
+    pub identity: Identity,
+    /// Why it is not certain; see `customer.match_suggested`.
+    pub reason: SmolStr,
+    /// Since when it is open.
+    pub since: Timestamp,
+}
+
+/// What an agent should know before the first word: the answer to `conversation.context`, and part of what an offer
+/// shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Context {
+    /// The customer.
+    pub customer: CustomerView,
+    /// The open conversations of the customer, over all channels, newest first.
+    pub open: Vec<ConversationView>,
+    /// Those that have ended lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<RecentConversation>,
+    /// The newest messages over all channels, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<EventRecord>,
+    /// The newest notes, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<EventRecord>,
+    /// True when there are older messages.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// A conversation that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RecentConversation {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Who had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// Through which queue it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueId>,
+    /// The medium that it ran on last.
+    pub kind: ChannelKind,
+    /// When it began.
+    pub opened_at: Timestamp,
+    /// When it ended.
+    pub closed_at: Timestamp,
 }

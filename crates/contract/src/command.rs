@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::codec::open_enum;
-use crate::envelope::{Envelope, MessageRef, Part};
-use crate::event::Presence;
+use crate::envelope::{Envelope, Identity, MessageRef, Part};
+use crate::event::{Consent, Presence, ProfileChange};
 use crate::feed::Since;
-use crate::id::{AgentId, ConversationId, CustomerId, MessageId, OfferId, QueueId};
+use crate::id::{AccountId, AgentId, ChannelKind, ConversationId, CustomerId, MessageId, OfferId, QueueId};
 use crate::journal::Position;
 use crate::policy::Policy;
 use crate::time::Timestamp;
@@ -60,6 +60,30 @@ pub enum AgentCommand {
         /// The message that it answers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<MessageRef>,
+        /// By which thread of the conversation; absent: the one that the customer used last, of those that may be
+        /// written on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        via: Option<Via>,
+        /// What for, where the customer's consent depends on it; absent: `service`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<SmolStr>,
+    },
+    /// Asks the customer to go on by another channel. The token that is sent there counts once and for a while, and
+    /// proves that whoever answers with it is the same person.
+    #[serde(rename = "conversation.switch")]
+    ConversationSwitch {
+        /// Which; the agent must hold it.
+        conversation: ConversationId,
+        /// The account to go on by.
+        to: SwitchTo,
+    },
+    /// Says what became known of the customer.
+    #[serde(rename = "customer.update")]
+    CustomerUpdate {
+        /// A conversation of the customer's that the agent holds.
+        conversation: ConversationId,
+        /// What changed.
+        change: ProfileChange,
     },
     /// Writes something down that the customer does not see.
     #[serde(rename = "note.add")]
@@ -203,6 +227,15 @@ pub enum AgentQuery {
         /// Up to which sequence.
         seq: u64,
     },
+    /// Who the customer is and what went before: what the agent should know before the first word.
+    #[serde(rename = "conversation.context")]
+    ConversationContext {
+        /// A conversation that the agent holds or is offered.
+        conversation: ConversationId,
+        /// At most so many of the newest messages; 100 at most, 20 when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        messages: Option<u32>,
+    },
     /// The messages of a customer, over all channels.
     #[serde(rename = "conversation.history")]
     ConversationHistory {
@@ -212,6 +245,32 @@ pub enum AgentQuery {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },
+}
+
+/// A thread of a conversation, to answer by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Via {
+    /// The kind of medium.
+    pub kind: ChannelKind,
+    /// The account; absent: any of that kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
+    /// The thread on it; absent: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<SmolStr>,
+}
+
+/// Where a customer is asked to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SwitchTo {
+    /// The kind of medium.
+    pub kind: ChannelKind,
+    /// The account.
+    pub account: AccountId,
+    /// The customer's address there.
+    pub address: SmolStr,
 }
 
 /// What an operator's tool asks for.
@@ -298,6 +357,79 @@ pub enum AdminCommand {
         /// Which.
         customer: CustomerId,
     },
+    /// Links an identity to a customer, by a person's word.
+    #[serde(rename = "customer.link")]
+    CustomerLink {
+        /// Whose.
+        customer: CustomerId,
+        /// Which.
+        identity: Identity,
+    },
+    /// Takes an identity from a customer.
+    #[serde(rename = "customer.unlink")]
+    CustomerUnlink {
+        /// Whose.
+        customer: CustomerId,
+        /// Which: scheme and value, and the scope where there are several.
+        identity: Identity,
+    },
+    /// Two customers are one person. Which of them the person goes under follows from what is known of both.
+    #[serde(rename = "customer.merge")]
+    CustomerMerge {
+        /// The one.
+        customer: CustomerId,
+        /// The other.
+        with: CustomerId,
+    },
+    /// A merge was wrong: a customer that was merged is a person of its own again.
+    #[serde(rename = "customer.split")]
+    CustomerSplit {
+        /// Which.
+        customer: CustomerId,
+    },
+    /// Two customers are not one person, whatever a suggestion says.
+    #[serde(rename = "customer.dismiss")]
+    CustomerDismiss {
+        /// The one.
+        customer: CustomerId,
+        /// The other.
+        with: CustomerId,
+    },
+    /// Says what became known of a customer.
+    #[serde(rename = "customer.update")]
+    CustomerUpdate {
+        /// Who.
+        customer: CustomerId,
+        /// What changed.
+        change: ProfileChange,
+    },
+    /// A customer allowed or forbade to be written to.
+    #[serde(rename = "customer.consent")]
+    CustomerConsent {
+        /// Who.
+        customer: CustomerId,
+        /// What.
+        consent: Consent,
+    },
+    /// Forgets a customer: open conversations end, and everything that is stored of it is removed.
+    #[serde(rename = "customer.erase")]
+    CustomerErase {
+        /// Who.
+        customer: CustomerId,
+    },
+    /// Pairs of customers that may be one person, oldest first.
+    #[serde(rename = "customer.suggestions")]
+    CustomerSuggestions {
+        /// At most so many; 1,000 at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+    /// The customers that have an identity: verified before claimed.
+    #[serde(rename = "customer.find")]
+    CustomerFind {
+        /// Which, as somebody would write it.
+        identity: Identity,
+    },
     /// The roster with presence and load.
     #[serde(rename = "agent.list")]
     AgentList {},
@@ -346,6 +478,12 @@ pub enum ChannelQuery {
         /// At most so many, 200 at most: the next ones after `after`, or, where that is 0, the newest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
+    },
+    /// How it stands with whoever waits on a thread of the account.
+    #[serde(rename = "thread.wait")]
+    ThreadWait {
+        /// The thread's key.
+        thread: SmolStr,
     },
 }
 
@@ -417,6 +555,9 @@ pub struct Done {
     /// Its number in its thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread_seq: Option<u64>,
+    /// The customer concerned: after a merge, the one that the person goes under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<CustomerId>,
 }
 
 /// The answer to a command.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
 use crate::codec::open_enum;
-use crate::id::{AccountId, ChannelKind, TenantId};
+use crate::id::{AccountId, AgentId, ChannelKind, TenantId};
 use crate::limits::{KEY_BYTES_MAX, LIST_MAX, PARTS_MAX, TEXT_BYTES_MAX, VALUE_DEPTH_MAX};
 use crate::time::{Millis, Timestamp};
 
@@ -37,6 +37,9 @@ open_enum! {
         Delete = "delete",
         /// A reaction to an earlier message; see `reaction` and `target`.
         Reaction = "reaction",
+        /// What an earlier message was still missing was fetched, or is not to be had: `content` is the whole of that
+        /// message again, its media `stored` or `unavailable`; see `target`.
+        Media = "media",
         /// What became of an outbound message; see `receipt`.
         Receipt = "receipt",
         /// The account's owner wrote outside Throughline (native app); recorded, never routed.
@@ -117,6 +120,14 @@ pub struct Thread {
     /// Where an answer goes; not the sender in groups. Absent: to the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_target: Option<ReplyTarget>,
+}
+
+impl Thread {
+    /// A thread with nothing but its key.
+    #[must_use]
+    pub fn new(key: impl Into<SmolStr>, kind: ThreadKind) -> Self {
+        Self { key: key.into(), kind, external_id: None, sub_id: None, subject: None, reply_target: None }
+    }
 }
 
 /// Where an answer goes.
@@ -212,6 +223,14 @@ pub struct Party {
     /// As what they are named: `to`, `cc`, `bcc`, `mention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named_as: Option<SmolStr>,
+}
+
+impl Party {
+    /// Somebody of whom nothing but an address is known.
+    #[must_use]
+    pub fn new(identity: Identity, role: Role) -> Self {
+        Self { identity, aliases: Vec::new(), display: None, username: None, role, named_as: None }
+    }
 }
 
 open_enum! {
@@ -315,7 +334,7 @@ pub struct Envelope {
     /// Set when it was forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward: Option<Forward>,
-    /// The message that an edit, deletion or reaction concerns.
+    /// The message that an edit, deletion, reaction or medium concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<MessageRef>,
     /// For [`EnvelopeKind::Reaction`].
@@ -347,24 +366,110 @@ pub struct Envelope {
     pub adapter: Option<AdapterInfo>,
 }
 
+/// 128 bits that are the same for the same texts in the same order and differ otherwise: the first half of SHA-256 over
+/// them, each with its length in bytes before it as a 64-bit big-endian number.
+#[must_use]
+pub fn fingerprint<'a>(texts: impl IntoIterator<Item = &'a str>) -> u128 {
+    use sha2::Digest;
+    let mut hasher = sha2::Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    let mut half = [0; 16];
+    for (to, from) in half.iter_mut().zip(hasher.finalize()) {
+        *to = from;
+    }
+    u128::from_be_bytes(half)
+}
+
+/// Every text that somebody wrote in some parts, to be changed.
+pub fn texts_mut(parts: &mut [Part], change: &mut dyn FnMut(&mut String)) {
+    for part in parts {
+        match part {
+            Part::Text(text) => {
+                change(&mut text.body);
+                text.visible.iter_mut().chain(&mut text.quoted).for_each(&mut *change);
+            }
+            Part::Media(media) => media.caption.iter_mut().for_each(&mut *change),
+            Part::Choice(choice) => change(&mut choice.title),
+            _ => {}
+        }
+    }
+}
+
 impl Envelope {
+    /// A message of `sender` that says nothing yet: whatever makes it this event and no other (`dedup_key` above all)
+    /// is left to the caller.
+    #[must_use]
+    pub fn new(
+        tenant: TenantId,
+        account: Account,
+        thread: Thread,
+        sender: Party,
+        sender_auth: SenderAuth,
+        received_at: Timestamp,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            kind: EnvelopeKind::Message,
+            tenant,
+            account,
+            dedup_key: SmolStr::default(),
+            external_id: None,
+            external_ids: Vec::new(),
+            direction: Direction::In,
+            thread,
+            sender,
+            recipients: Vec::new(),
+            sender_auth,
+            sent_at: None,
+            received_at,
+            sent_at_raw: None,
+            seq: None,
+            content: Vec::new(),
+            language: None,
+            tags: Vec::new(),
+            group: None,
+            reply_to: None,
+            forward: None,
+            target: None,
+            reaction: None,
+            receipt: None,
+            signal: None,
+            referral: None,
+            call: None,
+            mail: None,
+            window: None,
+            raw_ref: None,
+            adapter: None,
+        }
+    }
+
+    /// Every text that somebody wrote, to be changed.
+    pub fn texts_mut(&mut self, change: &mut dyn FnMut(&mut String)) {
+        texts_mut(&mut self.content, change);
+        if let Some(mail) = &mut self.mail {
+            mail.subject.iter_mut().for_each(&mut *change);
+        }
+        if let Some(subject) = &mut self.thread.subject {
+            let mut text = subject.to_string();
+            change(&mut text);
+            *subject = text.into();
+        }
+    }
+
     /// 128 bits that are the same for every delivery of one provider event and differ between events:
     /// the first half of SHA-256 over tenant, channel kind, account and `dedup_key`, each with its
     /// length in bytes before it as a 64-bit big-endian number.
     #[must_use]
     pub fn fingerprint(&self) -> u128 {
-        use sha2::Digest;
-        let mut hasher = sha2::Sha256::new();
-        let account = [self.tenant.as_str(), self.account.kind.as_str(), self.account.id.as_str()];
-        for field in account.into_iter().chain([self.dedup_key.as_str()]) {
-            hasher.update((field.len() as u64).to_be_bytes());
-            hasher.update(field);
-        }
-        let mut half = [0; 16];
-        for (to, from) in half.iter_mut().zip(hasher.finalize()) {
-            *to = from;
-        }
-        u128::from_be_bytes(half)
+        fingerprint([
+            self.tenant.as_str(),
+            self.account.kind.as_str(),
+            self.account.id.as_str(),
+            self.dedup_key.as_str(),
+        ])
     }
 
     /// The id under which JetStream is asked to drop repeats of this envelope for its short window.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::call::CallOrder;
 use crate::codec::open_enum;
 use crate::envelope::{Account, Assurance, Envelope, Identity, MessageRef, Part, ReceiptStatus, Thread};
 use crate::id::{AgentId, ChannelKind, ConversationId, CustomerId, MessageId, OfferId, QueueId, SkillId, TenantId};
@@ -13,7 +14,7 @@ use crate::journal::Position;
 pub use crate::policy::Requirement;
 use crate::policy::{FallbackAction, Level, Policy};
 use crate::time::{Millis, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod stored;
 
@@ -58,6 +59,8 @@ open_enum! {
         QueueGone = "queue_gone",
         /// An operator or supervisor put it there.
         Forced = "forced",
+        /// The agent who took a call was not reached.
+        CallFailed = "call_failed",
     }
 }
 
@@ -294,6 +297,45 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// What changed of a customer's profile: only what is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ProfileChange {
+    /// The name to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<SmolStr>,
+    /// The language (ISO 639-1) that the customer is to be answered in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<SmolStr>,
+    /// Attributes set, by name; `null` removes one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, Option<SmolStr>>,
+    /// Segments that the customer is in from now on.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub segments_added: BTreeSet<SmolStr>,
+    /// Segments that the customer is no longer in.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub segments_removed: BTreeSet<SmolStr>,
+    /// What the customer was promised, and must not be forgotten; empty: nothing any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promised: Option<String>,
+}
+
+/// Whether a customer may be written to, by which channel and what for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Consent {
+    /// By which kind of medium; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelKind>,
+    /// What for: `service` (answers), `notification`, `marketing`, …; absent: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<SmolStr>,
+    /// Allowed, or forbidden.
+    pub granted: bool,
+}
+
 /// The thread that a message came or goes by: the account, and the thread on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -414,6 +456,9 @@ pub enum Event {
         identity: Identity,
         /// On what evidence.
         assurance: Assurance,
+        /// Where it became known: `<kind>/<account>`, `operator`, `agent.<id>`, `switch`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<SmolStr>,
     },
     /// A claimed identity was proven.
     #[serde(rename = "customer.identity_verified")]
@@ -430,6 +475,129 @@ pub enum Event {
         customer: CustomerId,
         /// The new name.
         display: SmolStr,
+    },
+    /// An identity was taken from a customer: it had been linked by mistake.
+    #[serde(rename = "customer.identity_unlinked")]
+    CustomerIdentityUnlinked {
+        /// Whose.
+        customer: CustomerId,
+        /// Which.
+        identity: Identity,
+        /// Who decided: `operator`, `agent.<id>`.
+        by: SmolStr,
+    },
+    /// A message came by an identity, for the first time in a day.
+    #[serde(rename = "customer.identity_seen")]
+    CustomerIdentitySeen {
+        /// Whose.
+        customer: CustomerId,
+        /// Which.
+        identity: Identity,
+    },
+    /// Two customers are one person: `from` goes under `customer` from now on. What either has done keeps the
+    /// customer that it came with, so that a split gives it back.
+    #[serde(rename = "customer.merged")]
+    CustomerMerged {
+        /// Under which the person goes.
+        customer: CustomerId,
+        /// Which goes under it.
+        from: CustomerId,
+        /// Who decided: `evidence` (one message proved identities of both), `operator`, `agent.<id>`.
+        by: SmolStr,
+        /// The identity that proved it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<Identity>,
+    },
+    /// A merge was undone: a customer is a person of its own again, with whoever was merged into it.
+    #[serde(rename = "customer.split")]
+    CustomerSplit {
+        /// Who leaves.
+        customer: CustomerId,
+        /// Under whom it went.
+        from: CustomerId,
+        /// Who decided.
+        by: SmolStr,
+    },
+    /// Two customers may be one person, for a person to decide.
+    #[serde(rename = "customer.match_suggested")]
+    CustomerMatchSuggested {
+        /// The one.
+        customer: CustomerId,
+        /// The other.
+        with: CustomerId,
+        /// What both have.
+        identity: Identity,
+        /// Why it is not certain: `claimed` (one of them only says so), `over_limit` (together they would have more
+        /// of a scheme than allowed), `thread` (wrote on the other's thread from another address), `switch` (went on there by
+        /// a token that the other asked for).
+        reason: SmolStr,
+    },
+    /// A person decided that two customers are not one.
+    #[serde(rename = "customer.match_dismissed")]
+    CustomerMatchDismissed {
+        /// The one.
+        customer: CustomerId,
+        /// The other.
+        with: CustomerId,
+        /// Who decided.
+        by: SmolStr,
+    },
+    /// Something else became known of a customer.
+    #[serde(rename = "customer.updated")]
+    CustomerUpdated {
+        /// Who.
+        customer: CustomerId,
+        /// What changed.
+        change: ProfileChange,
+        /// Who says so: `operator`, `agent.<id>`, `lookup`.
+        by: SmolStr,
+    },
+    /// A customer allowed or forbade to be written to.
+    #[serde(rename = "customer.consent_changed")]
+    CustomerConsentChanged {
+        /// Who.
+        customer: CustomerId,
+        /// What.
+        consent: Consent,
+        /// By whose word: `customer`, `operator`, `agent.<id>`.
+        by: SmolStr,
+    },
+    /// A customer was forgotten: what is stored of it is removed. What still comes late is kept out by the keys.
+    #[serde(rename = "customer.erased")]
+    CustomerErased {
+        /// Who, with everybody merged into it.
+        customers: Vec<CustomerId>,
+        /// Fingerprints of its identities and threads: they say nothing of it to whoever does not know it.
+        keys: Vec<SmolStr>,
+        /// Who decided.
+        by: SmolStr,
+    },
+    /// A customer has been silent for long: what is known of it leaves memory, and lies in the key-value side alone. Of
+    /// interest to whoever replays the journal; `EVENTS` does not carry it.
+    #[serde(rename = "customer.rested")]
+    CustomerRested {
+        /// Under which the person goes.
+        customer: CustomerId,
+        /// Who, with everybody merged into it.
+        customers: Vec<CustomerId>,
+        /// The journal record through which the key-value side has what is known of it; part of the entry's key.
+        kept: u64,
+        /// Since when it has been silent.
+        silent_since: Timestamp,
+    },
+    /// What is known of a customer is in memory again. `EVENTS` does not carry it.
+    #[serde(rename = "customer.recalled")]
+    CustomerRecalled {
+        /// Under which the person goes.
+        customer: CustomerId,
+        /// Who, with everybody merged into it.
+        customers: Vec<CustomerId>,
+        /// The journal record that the entry reflected.
+        kept: u64,
+        /// Who it is, as the entry holds it: a text of the program's own.
+        profile: String,
+        /// Its threads and what routing knows of it, as the entry holds it: a text of the program's own.
+        routing: String,
     },
     /// Something else happened to an address or account of the customer: opted out, referred, called.
     #[serde(rename = "customer.signalled")]
@@ -812,7 +980,103 @@ pub enum Event {
         thread_seq: u64,
         /// What was said, and how it came.
         envelope: Box<Envelope>,
+        /// Whose message it is, where that is another than the conversation began with: both are one person, or the
+        /// sender wrote on the thread of the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer: Option<CustomerId>,
     },
+    /// What is to happen with a phone call of the conversation was decided; the channel is told.
+    #[serde(rename = "conversation.call_directed")]
+    ConversationCallDirected {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Names the order; receipts name it like a message.
+        message: MessageId,
+        /// The thread of the call.
+        thread: ThreadRef,
+        /// What was sent or ordered before it on the same thread, which must not be overtaken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<MessageId>,
+        /// The order.
+        order: CallOrder,
+    },
+    /// A message of a conversation was shown on another thread of it too, where it did not come or go.
+    #[serde(rename = "message.mirrored")]
+    MessageMirrored {
+        /// In which conversation.
+        conversation: ConversationId,
+        /// Which message.
+        message: MessageId,
+        /// Where it is shown.
+        thread: ThreadRef,
+        /// Its number among the messages of that thread, both ways, from 1 without gaps.
+        thread_seq: u64,
+        /// The message sent before it on the same thread, which must not be overtaken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<MessageId>,
+        /// Who said it, where it was one of ours; absent: the customer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+        /// By which kind of medium it came or went.
+        by: ChannelKind,
+        /// What was said.
+        content: Vec<Part>,
+    },
+    /// Answers have lain on a thread for long, and nobody fetched them.
+    #[serde(rename = "message.left_unread")]
+    MessageLeftUnread {
+        /// In which conversation the newest was given.
+        conversation: ConversationId,
+        /// On which thread.
+        thread: ThreadRef,
+        /// Which, oldest first.
+        messages: Vec<MessageId>,
+        /// The message by which the customer gets them elsewhere; absent: there is no address for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        told_by: Option<MessageId>,
+    },
+    /// The customer was asked to go on by another channel; whoever answers there with the token is the same person.
+    #[serde(rename = "conversation.switch_offered")]
+    ConversationSwitchOffered {
+        /// Which.
+        conversation: ConversationId,
+        /// Names the offer: a fingerprint of its token.
+        switch: SmolStr,
+        /// The thread that it goes on by.
+        thread: ThreadRef,
+        /// The address there.
+        identity: Identity,
+        /// Until when the token counts.
+        expires_at: Timestamp,
+        /// Who asked; absent: the customer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<AgentId>,
+    },
+    /// The customer asked for it and was shown how to go on by another channel; whoever writes there with the token is
+    /// the same person.
+    #[serde(rename = "conversation.switch_shown")]
+    ConversationSwitchShown {
+        /// Which.
+        conversation: ConversationId,
+        /// Names the offer: a fingerprint of its token.
+        switch: SmolStr,
+        /// The account to write to.
+        account: Account,
+        /// Until when the token counts.
+        expires_at: Timestamp,
+    },
+    /// The customer went on by another channel, with the token.
+    #[serde(rename = "conversation.switched")]
+    ConversationSwitched {
+        /// Which.
+        conversation: ConversationId,
+        /// The offer, which cannot be used again.
+        switch: SmolStr,
+        /// The thread that the customer went on by; absent in older records.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<ThreadRef>,
+    },
+
     /// The customer edited, withdrew or reacted to a message.
     #[serde(rename = "message.amended")]
     MessageAmended {
@@ -859,8 +1123,12 @@ pub enum Event {
         after: Option<MessageId>,
         /// What was said.
         content: Vec<Part>,
-        /// What for: `closed`, `fallback`.
+        /// What for: `closed`, `fallback`, `unread` (answers that nobody fetched), `switch`, `switch_asked` (to the address
+        /// that a customer typed who wants to go on there), `switch_told` and `switch_refused` (what becomes of that wish).
         notice: SmolStr,
+        /// Whose, where the thread is new or the conversation has ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer: Option<CustomerId>,
     },
     /// Something became known of outbound messages.
     #[serde(rename = "message.status_changed")]
@@ -939,6 +1207,17 @@ event_names! {
     CustomerIdentityLinked => "customer.identity_linked",
     CustomerIdentityVerified => "customer.identity_verified",
     CustomerRenamed => "customer.renamed",
+    CustomerIdentityUnlinked => "customer.identity_unlinked",
+    CustomerIdentitySeen => "customer.identity_seen",
+    CustomerMerged => "customer.merged",
+    CustomerSplit => "customer.split",
+    CustomerMatchSuggested => "customer.match_suggested",
+    CustomerMatchDismissed => "customer.match_dismissed",
+    CustomerUpdated => "customer.updated",
+    CustomerConsentChanged => "customer.consent_changed",
+    CustomerErased => "customer.erased",
+    CustomerRested => "customer.rested",
+    CustomerRecalled => "customer.recalled",
     CustomerSignalled => "customer.signalled",
     ConversationOpened => "conversation.opened",
     ConversationEnqueued => "conversation.enqueued",
@@ -973,6 +1252,12 @@ event_names! {
     OfferExpired => "offer.expired",
     OfferRescinded => "offer.rescinded",
     MessageReceived => "message.received",
+    ConversationCallDirected => "conversation.call_directed",
+    MessageMirrored => "message.mirrored",
+    MessageLeftUnread => "message.left_unread",
+    ConversationSwitchOffered => "conversation.switch_offered",
+    ConversationSwitchShown => "conversation.switch_shown",
+    ConversationSwitched => "conversation.switched",
     MessageAmended => "message.amended",
     MessageSent => "message.sent",
     MessageNotified => "message.notified",
@@ -1025,6 +1310,12 @@ impl Event {
             | Self::OfferExpired { conversation, .. }
             | Self::OfferRescinded { conversation, .. }
             | Self::MessageReceived { conversation, .. }
+            | Self::ConversationCallDirected { conversation, .. }
+            | Self::MessageMirrored { conversation, .. }
+            | Self::MessageLeftUnread { conversation, .. }
+            | Self::ConversationSwitchOffered { conversation, .. }
+            | Self::ConversationSwitchShown { conversation, .. }
+            | Self::ConversationSwitched { conversation, .. }
             | Self::MessageAmended { conversation, .. }
             | Self::MessageSent { conversation, .. }
             | Self::MessageNotified { conversation, .. }
@@ -1035,6 +1326,12 @@ impl Event {
         }
     }
 
+    /// Whether the fact only says where things are kept: the journal holds it, and nobody else is told.
+    #[must_use]
+    pub const fn is_internal(&self) -> bool {
+        matches!(self, Self::CustomerRested { .. } | Self::CustomerRecalled { .. })
+    }
+
     /// The customer that the fact names itself (others follow from the conversation).
     #[must_use]
     pub const fn customer(&self) -> Option<CustomerId> {
@@ -1043,9 +1340,21 @@ impl Event {
             | Self::CustomerIdentityLinked { customer, .. }
             | Self::CustomerIdentityVerified { customer, .. }
             | Self::CustomerRenamed { customer, .. }
+            | Self::CustomerIdentityUnlinked { customer, .. }
+            | Self::CustomerIdentitySeen { customer, .. }
+            | Self::CustomerMerged { customer, .. }
+            | Self::CustomerSplit { customer, .. }
+            | Self::CustomerMatchSuggested { customer, .. }
+            | Self::CustomerMatchDismissed { customer, .. }
+            | Self::CustomerUpdated { customer, .. }
+            | Self::CustomerConsentChanged { customer, .. }
+            | Self::CustomerRested { customer, .. }
+            | Self::CustomerRecalled { customer, .. }
             | Self::ConversationReopened { customer, .. }
             | Self::ConversationOpened { customer, .. } => Some(*customer),
-            Self::CustomerSignalled { customer, .. } => *customer,
+            Self::CustomerSignalled { customer, .. }
+            | Self::MessageReceived { customer, .. }
+            | Self::MessageNotified { customer, .. } => *customer,
             _ => None,
         }
     }
@@ -1082,6 +1391,7 @@ impl Event {
             | Self::NoteAdded { agent, .. } => Some(agent),
             Self::ConversationTransferred { by, .. } => Some(by),
             Self::ConversationEnqueued { from, .. } => from.as_ref(),
+            Self::ConversationCallDirected { order, .. } => order.agent.as_ref(),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::answer::Context;
 use crate::event::{EventRecord, Presence, Requirement, ThreadRef};
 use crate::id::{AgentId, ConversationId, CustomerId, MessageId, OfferId, QueueId};
 use crate::time::Timestamp;
@@ -23,6 +24,10 @@ pub struct FeedItem {
     pub epoch: u64,
     /// Its number on this feed.
     pub seq: u64,
+    /// With `offer.created` and `conversation.assigned`: what the agent should know before the first word, as far as
+    /// the router has it at hand; `conversation.context` gives the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<Context>>,
     /// The fact.
     pub record: EventRecord,
 }
@@ -31,15 +36,17 @@ impl FeedItem {
     /// An item in MessagePack around a record that is encoded already: what several feeds and `EVENTS`
     /// carry is encoded once.
     #[must_use]
-    pub fn wrap(epoch: u64, seq: u64, record: &[u8]) -> Vec<u8> {
+    pub fn wrap(epoch: u64, seq: u64, context: Option<&Context>, record: &[u8]) -> Vec<u8> {
         #[derive(Serialize)]
-        struct Head {
+        struct Head<'a> {
             epoch: u64,
             seq: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            context: Option<&'a Context>,
             record: (),
         }
         // The last byte stands for the nothing in the record's place. Numbers always encode.
-        let mut item = crate::Encoding::MsgPack.encode(&Head { epoch, seq, record: () }).unwrap_or_default();
+        let mut item = crate::Encoding::MsgPack.encode(&Head { epoch, seq, context, record: () }).unwrap_or_default();
         item.pop();
         item.extend_from_slice(record);
         item
@@ -112,7 +119,7 @@ pub struct OfferView {
     pub expires_at: Timestamp,
 }
 
-/// A conversation as tools see it; also the value in the `conversations` bucket.
+/// A conversation as tools see it; also the value in the `conversations` bucket, without the name and the threads there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConversationView {
@@ -188,7 +195,7 @@ mod tests {
             event: std::sync::Arc::new(Event::AgentConnected { agent: "anna".parse().unwrap() }),
         };
         let bytes = Encoding::MsgPack.encode(&record).unwrap();
-        let item = FeedItem { epoch: 300, seq: 70_000, record };
-        assert_eq!(FeedItem::wrap(300, 70_000, &bytes), Encoding::MsgPack.encode(&item).unwrap());
+        let item = FeedItem { epoch: 300, seq: 70_000, context: None, record };
+        assert_eq!(FeedItem::wrap(300, 70_000, None, &bytes), Encoding::MsgPack.encode(&item).unwrap());
     }
 }

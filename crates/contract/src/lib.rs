@@ -9,6 +9,7 @@
 //! published is decoded for ever (the golden vectors see to it).
 
 pub mod answer;
+pub mod call;
 pub mod codec;
 pub mod command;
 pub mod envelope;
@@ -16,6 +17,7 @@ pub mod event;
 pub mod feed;
 pub mod id;
 pub mod journal;
+pub mod kin;
 pub mod limits;
 pub mod outbound;
 pub mod policy;

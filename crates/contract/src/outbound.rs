@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::call::CallOrder;
 use crate::envelope::{Account, MessageRef, Part, Thread};
 use crate::event::EventRecord;
-use crate::id::{AgentId, ChannelKind, ConversationId, CustomerId, MessageId, TenantId};
+use crate::id::{AccountId, AgentId, ChannelKind, ConversationId, CustomerId, MessageId, QueueId, TenantId};
 use crate::time::{Millis, Timestamp};
 
 /// The version of the outbound command that this crate writes.
@@ -60,9 +61,39 @@ pub struct OutCommand {
     pub reply_to: Option<MessageRef>,
     /// When it was written.
     pub at: Timestamp,
+    /// The program says it, and why: `closed`, `fallback`, `unread` (agents' answers that nobody fetched elsewhere),
+    /// `switch` (an agent asked to go on here), `switch_asked` (somebody typed this address who wants to go on here),
+    /// `switch_told`, `switch_refused` (what becomes of the wish to go on elsewhere).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<SmolStr>,
+    /// It came or went by another medium, and is shown here too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<Mirrored>,
     /// Not to be sent after this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
+    /// Nothing is said: this is to happen with the call that the thread is. `content` is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallOrder>,
+}
+
+/// Where a message came or went that a channel is to show too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Mirrored {
+    /// By which kind of medium.
+    pub by: ChannelKind,
+    /// The customer said it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub customer: bool,
+}
+
+impl OutCommand {
+    /// Nobody of ours wrote it: a channel marks it so, and brakes it, lest it talk with another program.
+    #[must_use]
+    pub fn automatic(&self) -> bool {
+        self.author.agent.is_none() && !matches!(self.notice.as_deref(), Some("unread" | "switch"))
+    }
 }
 
 /// What a channel account can do, so that tools need not find out by failing.
@@ -153,6 +184,56 @@ pub struct ThreadHistory {
     /// Who holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Author>,
+    /// By what the customer may go on when it asks for it, as the policy says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Way>,
+}
+
+/// An account that a customer may go on by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Way {
+    /// The kind of medium.
+    pub kind: ChannelKind,
+    /// The account.
+    pub account: AccountId,
+    /// What the customer is shown; absent: the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<SmolStr>,
+    /// The customer is asked for an address, which is written to. Otherwise it is shown where to write to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_address: bool,
+}
+
+/// The answer to `thread.wait`: how it stands with whoever waits on a thread.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ThreadWait {
+    /// The open conversation that runs on the thread; absent: there is none (yet, or any more).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationId>,
+    /// How it stands: `waiting`, `offered`, `active`, `parked`, `wrapping`; absent: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<SmolStr>,
+    /// How many are served before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// How long it will wait from now on, as far as anybody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_ms: Option<Millis>,
+    /// How long it has waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_ms: Option<Millis>,
+    /// Its queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueId>,
+    /// The queue is closed now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+    /// What is to happen with the call, as it was ordered last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<CallOrder>,
 }
 
 /// A message that could not be processed: the payload of `DEAD`.

@@ -135,6 +135,12 @@ pub fn event_messages(tenant: &TenantId, customer: CustomerId) -> String {
     event(tenant, "message", Some(customer))
 }
 
+/// The notes about one customer.
+#[must_use]
+pub fn event_notes(tenant: &TenantId, customer: CustomerId) -> String {
+    event(tenant, "note", Some(customer))
+}
+
 /// `tl.v1.agent.<tenant>.<agent>.<noun>.<past>`: one item of an agent's feed; `name` is the event's.
 #[must_use]
 pub fn feed(tenant: &TenantId, agent: &AgentId, name: &str) -> String {
@@ -223,6 +229,12 @@ pub fn live(tenant: &TenantId, conversation: ConversationId, what: &str) -> Stri
 #[must_use]
 pub fn live_all(tenant: &TenantId) -> String {
     format!("{}.>", build("live", &[tenant.as_str()]))
+}
+
+/// `tl.v1.lookup.<tenant>`: asks who a customer is.
+#[must_use]
+pub fn lookup(tenant: &TenantId) -> String {
+    build("lookup", &[tenant.as_str()])
 }
 
 /// `tl.v1.classify.<tenant>`: asks what a conversation is about.

@@ -91,8 +91,12 @@ pub(crate) async fn change(loaded: Loaded, json: bool, command: AdminCommand) ->
     if json {
         say(&serde_json::to_string_pretty(&done)?);
     } else {
-        let how = done.conversation.map(|id| format!(": {id}; `throughline explain {id}` says how it stands"));
-        say(&format!("done{}", how.unwrap_or_default()));
+        let how = match (done.conversation, done.customer) {
+            (Some(id), _) => format!(": {id}; `throughline explain {id}` says how it stands"),
+            (None, Some(id)) => format!(": {id}"),
+            (None, None) => String::new(),
+        };
+        say(&format!("done{how}"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use contract::{AgentId, ConversationId, CustomerId, QueueId};
+use contract::{AgentId, ChannelKind, ConversationId, CustomerId, QueueId, SmolStr};
 
 /// Routes conversations of email, chat, social apps and phone to the right agent.
 #[derive(Debug, Parser)]
@@ -50,6 +50,15 @@ pub(crate) enum Command {
         #[arg(long)]
         digest: bool,
     },
+    /// Watch queues, agents, rates and lag live, until q is pressed
+    Top {
+        /// How often to look, in milliseconds
+        #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+        every_ms: u64,
+        /// Show one frame and end, as when the output is no terminal
+        #[arg(long)]
+        once: bool,
+    },
     /// Work as an agent in this terminal: see offers, accept, talk, transfer, close
     Agent {
         /// Who: an agent of the policy
@@ -72,6 +81,11 @@ pub(crate) enum Command {
         /// Which, as in c17
         conversation: ConversationId,
     },
+    /// Show the channel accounts: how they fare, what they can do, what their provider said last
+    Channels,
+    /// Try out a channel account's file
+    #[command(subcommand)]
+    Channel(ChannelCommand),
     /// Look at what could not be processed, and put it back when it is mended
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -246,6 +260,162 @@ pub(crate) enum CustomerCommand {
         /// Which, as in u17
         customer: CustomerId,
     },
+    /// The customers that have an address: who has proven it first
+    Find {
+        /// What it is: email, tel, login, visitor, …
+        scheme: SmolStr,
+        /// The address, written in any way
+        value: SmolStr,
+    },
+    /// Pairs of customers that may be one person, and why that is not certain
+    Suggestions {
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Say that an address is a customer's
+    Link {
+        /// Whose, as in u17
+        customer: CustomerId,
+        /// What it is: email, tel, login, …
+        scheme: SmolStr,
+        /// The address
+        value: SmolStr,
+    },
+    /// Take an address from a customer
+    Unlink {
+        /// Whose, as in u17
+        customer: CustomerId,
+        /// What it is: email, tel, login, …
+        scheme: SmolStr,
+        /// The address
+        value: SmolStr,
+    },
+    /// Say that two customers are one person
+    ///
+    /// Nothing is moved: `customer split` gives both back as they were.
+    Merge {
+        /// The one, as in u17
+        customer: CustomerId,
+        /// The other
+        with: CustomerId,
+    },
+    /// Undo a merge: a customer that was merged is a person of its own again
+    Split {
+        /// Which of those that were merged, as in u17
+        customer: CustomerId,
+    },
+    /// Say that two customers are not one person, whatever a suggestion says
+    Dismiss {
+        /// The one, as in u17
+        customer: CustomerId,
+        /// The other
+        with: CustomerId,
+    },
+    /// Write down what is known of a customer
+    Set {
+        /// Who, as in u17
+        customer: CustomerId,
+        /// An attribute, NAME=VALUE; without a value it is removed
+        #[arg(value_name = "NAME=VALUE")]
+        attributes: Vec<String>,
+        /// The language to answer in (ISO 639-1)
+        #[arg(long)]
+        language: Option<SmolStr>,
+        /// The name to show
+        #[arg(long)]
+        name: Option<SmolStr>,
+        /// A segment that it is in from now on; may be given several times
+        #[arg(long, value_name = "NAME")]
+        segment: Vec<SmolStr>,
+        /// A segment that it is no longer in; may be given several times
+        #[arg(long, value_name = "NAME")]
+        no_segment: Vec<SmolStr>,
+        /// What it was promised; empty: nothing any more
+        #[arg(long)]
+        promised: Option<String>,
+    },
+    /// Write everything that is stored of a customer to one archive: JSON and the attachments
+    Export {
+        /// Who, as in u17
+        customer: CustomerId,
+        /// The archive (tar)
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Forget a customer: open conversations end, and what is stored is overwritten; this cannot be undone
+    Erase {
+        /// Who, as in u17
+        customer: CustomerId,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Write down whether a customer may be written to
+    Consent {
+        /// Who, as in u17
+        customer: CustomerId,
+        /// Allowed, or forbidden
+        #[arg(value_parser = ["yes", "no"])]
+        granted: String,
+        /// By which kind of medium [default: any]
+        #[arg(long, value_name = "KIND")]
+        channel: Option<ChannelKind>,
+        /// What for: service, notification, marketing, … [default: anything]
+        #[arg(long)]
+        purpose: Option<SmolStr>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Show what a request would become: its envelopes, or why it is refused; no bus is needed
+    ///
+    /// Standard input is the text of an HTTP request with its headers, as it was captured:
+    ///
+    ///     throughline channel try --config config/channels/webhook-form.toml < request.http
+    ///
+    /// Secrets are read as the file says. Exit code 1: it would be refused, or go to the dead letters.
+    #[command(verbatim_doc_comment)]
+    Try(Box<ChannelTry>),
+}
+
+/// What is tried.
+#[derive(Debug, Args)]
+pub(crate) struct ChannelTry {
+    /// The account's file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Standard input is the body alone
+    #[arg(long)]
+    pub(crate) body_only: bool,
+    /// A header, NAME: VALUE; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) header: Vec<String>,
+    /// The method [default: the request's, or POST]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// Path and query [default: the request's, or the account's own path]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) target: Option<String>,
+    /// The public address, where a signature covers it
+    #[arg(long, value_name = "URL", default_value = "https://localhost")]
+    pub(crate) base_url: String,
+    /// When it came, in milliseconds since 1970, where a signature is good for a while only [default: now]
+    #[arg(long, value_name = "MS")]
+    pub(crate) at: Option<u64>,
+    /// Who sent it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) peer: Option<std::net::IpAddr>,
+    /// The subject of the client's certificate
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) client_subject: Option<String>,
+    /// Read no secret and believe the request
+    #[arg(long)]
+    pub(crate) unverified: bool,
+    /// Print the envelopes alone, for `throughline dead replay N --with FILE`
+    #[arg(long)]
+    pub(crate) envelopes: bool,
 }
 
 #[derive(Debug, Subcommand)]

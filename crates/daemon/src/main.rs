@@ -2,7 +2,9 @@
 //! order; or asks a running daemon something. Decides nothing about conversations.
 
 mod ask;
+mod channels;
 mod cli;
+mod customer;
 mod dead;
 mod journal;
 mod output;
@@ -11,11 +13,13 @@ mod run;
 mod settings;
 mod simulate;
 mod terminal;
+mod top;
+mod trial;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, ConversationCommand, CustomerCommand, DeadCommand, JournalCommand, PolicyCommand};
+use cli::{ChannelCommand, Cli, Command, ConversationCommand, DeadCommand, JournalCommand, PolicyCommand};
 use contract::command::AdminCommand;
 use runtime::settings::Problem;
 
@@ -96,6 +100,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run { only } => run::run(load()?, common.config.clone(), only).await,
         Command::Agent { name, auto_accept } => terminal::work(load_to_ask()?, name, auto_accept).await,
         Command::Credentials { user } => ask::credentials(&load_to_ask()?, user.as_deref(), common.json),
+        Command::Channels => channels::list(&ask::Operator::connect(load_to_ask()?, common.json).await?).await,
+        Command::Channel(ChannelCommand::Try(options)) => trial::run(&options, common.json),
         Command::Dead(command) => {
             let operator = ask::Operator::connect(load_to_ask()?, common.json).await?;
             match command {
@@ -106,6 +112,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             }
         }
         Command::Status { digest } => ask::show(load_to_ask()?, common.json, AdminCommand::StatusShow { digest }).await,
+        Command::Top { every_ms, once } => {
+            let operator = ask::Operator::connect(load_to_ask()?, common.json).await?;
+            top::top(operator, std::time::Duration::from_millis(every_ms), once).await
+        }
         Command::Conversation(ConversationCommand::List { limit }) => {
             ask::show(load_to_ask()?, common.json, AdminCommand::ConversationList { limit: Some(limit) }).await
         }
@@ -138,9 +148,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Explain { conversation } => {
             ask::show(load_to_ask()?, common.json, AdminCommand::ConversationExplain { conversation }).await
         }
-        Command::Customer(CustomerCommand::Show { customer }) => {
-            ask::show(load_to_ask()?, common.json, AdminCommand::CustomerShow { customer }).await
-        }
+        Command::Customer(command) => customer::run(load_to_ask()?, common.json, command).await,
     }
 }
 
@@ -148,7 +156,18 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
 fn check(load: impl FnOnce() -> Result<settings::Loaded, Failure>) -> Result<(), Failure> {
     let loaded = load()?;
     let accounts = loaded.accounts.len();
-    roles::prepare(&loaded, |_| true).map_err(Failure::Settings)?;
+    let ready = roles::prepare(&loaded, |_| true).map_err(Failure::Settings)?;
+    let webhook = &loaded.settings.webhook;
+    if webhook.public_base_url.is_none() {
+        for account in ready.iter().filter(|account| account.has_hook()) {
+            let (kind, name) = (&account.file.kind, &account.file.account);
+            output::complain(&format!(
+                "warning: {}: its provider calls {kind}/{name}, and webhook.public_base_url does not say where; it is told http://{}",
+                account.file.source.display(),
+                webhook.listen,
+            ));
+        }
+    }
     let (_, warnings) = settings::read_policy(&loaded.settings.policy.dir).map_err(Failure::Settings)?;
     for warning in &warnings {
         output::complain(&format!("warning: {warning}"));

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use contract::answer::{CustomerView, Suggestion};
 use contract::envelope::Part;
 use contract::event::{Decision, Exclusion};
 use contract::feed::ConversationView;
@@ -40,6 +41,19 @@ pub(crate) fn render(answer: &AdminAnswer, now: Timestamp) -> String {
         }
         AdminAnswer::Conversation(detail) => render_conversation(detail, now),
         AdminAnswer::Customer(detail) => render_customer(detail, now),
+        AdminAnswer::Customers(views) if views.is_empty() => "nobody has it".to_owned(),
+        AdminAnswer::Customers(views) => {
+            let view = |view: &CustomerView| {
+                let name = view.display.as_deref().unwrap_or("(no name)");
+                let head = format!("{} {name}, known for {}", view.customer, span(now, view.created_at));
+                std::iter::once(head).chain(about(view, now)).collect::<Vec<_>>().join("\n")
+            };
+            views.iter().map(view).collect::<Vec<_>>().join("\n")
+        }
+        AdminAnswer::Suggestions(all) if all.is_empty() => "nothing is suggested".to_owned(),
+        AdminAnswer::Suggestions(all) => {
+            all.iter().map(|suggestion| render_suggestion(suggestion, now)).collect::<Vec<_>>().join("\n")
+        }
         AdminAnswer::Shadow(None) => "no policy runs beside the one in force".to_owned(),
         AdminAnswer::Shadow(Some(report)) => render_shadow(report, now),
     }
@@ -151,17 +165,68 @@ fn expected(wait: &contract::answer::ExpectedWait) -> String {
     format!("expected wait: {}{observed}", known(wait.reckoned_ms))
 }
 
-fn render_customer(detail: &CustomerDetail, now: Timestamp) -> String {
-    let customer = &detail.customer;
-    let name = customer.display.as_deref().unwrap_or("(no name)");
-    let mut lines = vec![format!("{} {name}, known for {}", customer.customer, span(now, customer.created_at))];
+/// What is known of a customer, without what happened.
+fn about(customer: &CustomerView, now: Timestamp) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(into) = customer.merged_into {
+        lines.push(format!("  goes under {into} (`throughline customer split {}` gives it back)", customer.customer));
+    }
     for held in &customer.identities {
         let assurance = match held.assurance {
             contract::envelope::Assurance::Verified => "verified",
             contract::envelope::Assurance::Claimed => "claimed",
         };
-        lines.push(format!("  {} {} ({assurance})", held.identity.scheme, held.identity.value));
+        let source = held.source.as_ref().map(|source| format!(" by {source}")).unwrap_or_default();
+        let of = held.of.map(|of| format!(", of {of}")).unwrap_or_default();
+        let seen = held.seen_at.map(|seen| format!(", seen {} ago", span(now, seen))).unwrap_or_default();
+        let identity = &held.identity;
+        lines.push(format!("  {} {} ({assurance}{source}{of}{seen})", identity.scheme, identity.value));
     }
+    if !customer.merged.is_empty() {
+        let merged: Vec<String> = customer.merged.iter().map(ToString::to_string).collect();
+        lines.push(format!("  merged into it: {}", merged.join(", ")));
+    }
+    lines.extend(customer.language.as_ref().map(|language| format!("  language: {language}")));
+    if !customer.segments.is_empty() {
+        let segments: Vec<&str> = customer.segments.iter().map(contract::SmolStr::as_str).collect();
+        lines.push(format!("  segments: {}", segments.join(", ")));
+    }
+    lines.extend(customer.attributes.iter().map(|(name, value)| format!("  {name}: {value}")));
+    lines.extend(customer.promised.as_ref().map(|promised| format!("  promised: {promised}")));
+    for consent in &customer.consents {
+        let word = if consent.granted { "may be written to" } else { "is not to be written to" };
+        let by = consent.channel.as_ref().map_or_else(|| "by any channel".to_owned(), |kind| format!("by {kind}"));
+        let purpose = consent.purpose.as_deref().unwrap_or("anything");
+        lines.push(format!("  {word} {by} for {purpose}"));
+    }
+    lines
+}
+
+/// Two customers that may be one.
+fn render_suggestion(suggestion: &Suggestion, now: Timestamp) -> String {
+    let name = |view: &CustomerView| format!("{} {}", view.customer, view.display.as_deref().unwrap_or("(no name)"));
+    let why = match suggestion.reason.as_str() {
+        "claimed" => "one of them only claims it".to_owned(),
+        "over_limit" => "together they would have more of a kind than the policy allows".to_owned(),
+        "thread" => "wrote on the other's thread from another address".to_owned(),
+        other => other.to_owned(),
+    };
+    let (one, other) = (suggestion.customer.customer, suggestion.with.customer);
+    format!(
+        "{} and {}: both have {} {}; {why} ({} ago)\n  throughline customer merge {one} {other}\n  throughline customer dismiss {one} {other}",
+        name(&suggestion.customer),
+        name(&suggestion.with),
+        suggestion.identity.scheme,
+        suggestion.identity.value,
+        span(now, suggestion.since),
+    )
+}
+
+fn render_customer(detail: &CustomerDetail, now: Timestamp) -> String {
+    let customer = &detail.customer;
+    let name = customer.display.as_deref().unwrap_or("(no name)");
+    let mut lines = vec![format!("{} {name}, known for {}", customer.customer, span(now, customer.created_at))];
+    lines.extend(about(customer, now));
     if let Some(open) = &detail.open {
         lines.push(format!("  open: {} ({})", open.conversation, open.state));
     }
@@ -248,7 +313,22 @@ pub(crate) fn describe(record: &EventRecord) -> String {
             format!("{name} by {by}{}", disposition.as_deref().map(|code| format!(", {code}")).unwrap_or_default())
         }
         Event::NoteAdded { agent, text, .. } => format!("{name} {agent}: {text}"),
-        Event::CustomerIdentityLinked { identity, .. } => format!("{name} {} {}", identity.scheme, identity.value),
+        Event::CustomerIdentityLinked { identity, .. }
+        | Event::CustomerIdentityUnlinked { identity, .. }
+        | Event::CustomerIdentityVerified { identity, .. } => {
+            format!("{name} {} {}", identity.scheme, identity.value)
+        }
+        Event::CustomerMerged { customer, from, by, .. } => format!("{name} {from} into {customer} by {by}"),
+        Event::CustomerSplit { customer, from, by } => format!("{name} {customer} from {from} by {by}"),
+        Event::CustomerMatchSuggested { customer, with, identity, reason } => {
+            format!("{name} {customer} and {with}: {} {} ({reason})", identity.scheme, identity.value)
+        }
+        Event::MessageMirrored { message, thread, by, .. } => {
+            format!("{name} {message} of {by} on {} too", thread.account.kind)
+        }
+        Event::ConversationSwitchOffered { identity, thread, .. } => {
+            format!("{name} to {} {}", thread.account.kind, identity.value)
+        }
         Event::MessageNotified { message, thread, content, .. } => {
             format!("{name} {message} by {}: {}", thread.account.kind, text(content))
         }
@@ -283,11 +363,12 @@ pub(crate) fn clock(at: Timestamp) -> String {
     format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, at.0 % 1000)
 }
 
-fn span(now: Timestamp, since: Timestamp) -> String {
+/// How long ago.
+pub(crate) fn span(now: Timestamp, since: Timestamp) -> String {
     milliseconds(now.since(since).0)
 }
 
-fn milliseconds(ms: u64) -> String {
+pub(crate) fn milliseconds(ms: u64) -> String {
     match ms / 1000 {
         0 => format!("{ms} ms"),
         seconds @ 1..120 => format!("{seconds} s"),

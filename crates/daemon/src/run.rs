@@ -1,9 +1,11 @@
 //! `throughline run`: starts the roles, keeps them, and stops them in order.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use adapter::{Channels, Environment, Ready};
+use adapter::webhook::Webhooks;
+use adapter::{Channels, Environment, Fetcher, Ready};
 use bus::embedded::{self, Server};
 use bus::{Bus, Connection, Credentials, Options, Publish, Tls, Topology, permissions};
 use contract::command::{AdminCommand, Done, Reply};
@@ -13,6 +15,8 @@ use router::Router;
 use runtime::drain::{Reloads, Shutdown};
 use runtime::health::{Component, Health, Server as HealthServer};
 use runtime::metrics::Metrics;
+use runtime::notify::Notifier;
+use runtime::redact::Redactor;
 use tracing::{error, info, warn};
 
 use crate::Failure;
@@ -23,6 +27,9 @@ use crate::settings::{self, Loaded, Mode};
 /// How long a process waits for a bus that another one is about to start.
 const BUS_WAIT: Duration = Duration::from_secs(20);
 
+/// How much longer the service manager is asked to wait while we start, and how often. A long journal takes its time.
+const START_WAIT: Duration = Duration::from_secs(60);
+
 /// Runs until told to stop.
 pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>) -> Result<(), Failure> {
     let roles = Roles::new(only);
@@ -32,8 +39,23 @@ pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>
     let shutdown = Shutdown::new(Duration::from_millis(loaded.settings.drain.deadline_ms));
     shutdown.listen(|| {})?;
     let health = Health::new();
-    let process = Process { instance: instance(), loaded, config, roles, shutdown, health, metrics };
+    let notifier = Notifier::from_env();
+    let starting = tokio::spawn(tell_starting(notifier.clone(), health.clone())).abort_handle();
+    let alive = notifier.clone();
+    tokio::spawn(async move { alive.keep_alive().await });
+    let process =
+        Process { instance: instance(), loaded, config, roles, shutdown, health, metrics, notifier, starting };
     process.run(ready).await
+}
+
+/// Keeps the service manager from giving us up while we start, however long the journal is.
+async fn tell_starting(notifier: Notifier, health: Health) {
+    loop {
+        let parts = health.readiness().components;
+        let missing = parts.into_iter().filter(|part| !part.up).map(|part| part.name);
+        notifier.starting(&format!("starting; not up yet: {}", missing.collect::<Vec<_>>().join(", ")), START_WAIT);
+        tokio::time::sleep(START_WAIT / 4).await;
+    }
 }
 
 /// Names this process in epochs, heartbeats and logs.
@@ -51,6 +73,9 @@ struct Process {
     shutdown: Shutdown,
     health: Health,
     metrics: Metrics,
+    notifier: Notifier,
+    /// Tells the service manager that we are starting, until we have.
+    starting: tokio::task::AbortHandle,
 }
 
 impl Process {
@@ -70,11 +95,27 @@ impl Process {
         let pages = self.start_pages(&bus).await?;
         let customer_pages: Vec<String> = ready.iter().filter_map(Ready::page).collect();
         let router = if self.roles.has(&Role::Router) { Some(self.start_router(&bus).await?) } else { None };
-        let channels = self.start_channels(ready).await?;
+        let webhooks = if ready.iter().any(Ready::has_hook) {
+            Webhooks::bind(self.loaded.settings.webhook.clone()).await.map_err(|error| Failure::Other(error.0))?
+        } else {
+            Webhooks::none()
+        };
+        let mut channels = self.start_channels(ready, &webhooks).await?;
+        if webhooks.address().is_some() {
+            let (webhooks, shutdown) = (webhooks.clone(), self.shutdown.clone());
+            channels.push(tokio::spawn(async move {
+                if let Err(error) = webhooks.serve(shutdown).await {
+                    error!(%error, "the webhooks are not served");
+                }
+            }));
+        }
         open.up();
-        self.announce(server.as_ref(), pages.as_ref(), &customer_pages);
+        self.announce(server.as_ref(), pages.as_ref(), &customer_pages, &webhooks);
+        self.starting.abort();
+        self.notifier.ready(&self.instance);
         self.follow_policy(&bus, server.as_ref(), reloads).await;
 
+        self.notifier.stopping("draining");
         info!("draining: channels first, then the router, the bus last");
         for running in channels {
             if let Err(error) = running.await {
@@ -188,6 +229,12 @@ impl Process {
         Ok(Some(address))
     }
 
+    /// What must not be stored. The settings were checked when they were read.
+    fn redactor(&self) -> Arc<Redactor> {
+        let privacy = &self.loaded.settings.privacy;
+        Arc::new(Redactor::new(privacy.redact_cards, &privacy.redact).unwrap_or_default())
+    }
+
     async fn start_router(&self, bus: &Bus) -> Result<Router, Failure> {
         let settings = &self.loaded.settings.router;
         let component = self.health.component("router");
@@ -202,6 +249,7 @@ impl Process {
                 checkpoint_every: Duration::from_millis(settings.checkpoint_every_ms),
                 ping_every: Duration::from_millis(settings.owner_ping_ms),
                 ping_timeout: Duration::from_millis(settings.owner_ping_timeout_ms),
+                redactor: self.redactor(),
             },
         )
         .await?;
@@ -262,7 +310,12 @@ impl Process {
     }
 
     /// Opens and runs the accounts, each kind over a connection with that kind's rights.
-    async fn start_channels(&self, ready: Vec<Ready>) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
+    async fn start_channels(
+        &self,
+        ready: Vec<Ready>,
+        webhooks: &Webhooks,
+    ) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
+        let fetcher = Fetcher::new(&self.loaded.settings.fetch).map_err(|error| Failure::Other(error.0))?;
         let mut by_kind: std::collections::BTreeMap<String, Vec<Ready>> = std::collections::BTreeMap::new();
         for account in ready {
             by_kind.entry(account.file.kind.to_string()).or_default().push(account);
@@ -275,6 +328,9 @@ impl Process {
                 shards: self.loaded.settings.router.shards,
                 data_dir: self.loaded.settings.bus.data_dir.clone(),
                 instance: self.instance.clone().into(),
+                redactor: self.redactor(),
+                webhooks: webhooks.clone(),
+                fetcher: fetcher.clone(),
                 shutdown: self.shutdown.clone(),
             };
             let channels = Channels::open(accounts, environment).await?;
@@ -284,7 +340,13 @@ impl Process {
     }
 
     /// Tells a person where to look.
-    fn announce(&self, server: Option<&Server>, pages: Option<&std::net::SocketAddr>, customer_pages: &[String]) {
+    fn announce(
+        &self,
+        server: Option<&Server>,
+        pages: Option<&std::net::SocketAddr>,
+        customer_pages: &[String],
+        webhooks: &Webhooks,
+    ) {
         let mut lines = vec![format!("Throughline runs ({}).", self.instance)];
         if let Some(pages) = pages {
             if self.roles.has(&Role::Wall) {
@@ -293,6 +355,9 @@ impl Process {
             lines.push(format!("  health    http://{pages}/readyz   metrics http://{pages}/metrics"));
         }
         lines.extend(customer_pages.iter().map(|page| format!("  customer  {page}")));
+        if let Some(address) = webhooks.address() {
+            lines.push(format!("  webhooks  {}/hook/ (listening on {address})", webhooks.base_url()));
+        }
         if let Some(server) = server {
             lines.push(format!("  bus       {}", server.url()));
         }

@@ -30,7 +30,10 @@ pub(crate) struct Settings {
     pub(crate) bus: Bus,
     pub(crate) router: Router,
     pub(crate) http: Http,
+    pub(crate) webhook: adapter::webhook::Settings,
+    pub(crate) fetch: adapter::fetch::FetchSettings,
     pub(crate) log: Log,
+    pub(crate) privacy: Privacy,
     pub(crate) drain: Drain,
     pub(crate) policy: PolicyPlace,
     pub(crate) channels: Channels,
@@ -50,6 +53,13 @@ pub(crate) struct Bus {
     pub(crate) binary: Option<PathBuf>,
     pub(crate) credentials: Credentials,
     pub(crate) tls: Tls,
+}
+
+/// What must not be stored.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Privacy {
+    pub(crate) redact_cards: bool,
+    pub(crate) redact: Vec<String>,
 }
 
 /// Whose server it is.
@@ -292,6 +302,9 @@ impl Settings {
         let mut problems = Problems::default();
         self.bus.validate(&mut problems);
         self.router.validate(self.bus.mode, &mut problems);
+        problems.0.extend(self.webhook.validate());
+        problems.0.extend(self.fetch.validate());
+        self.privacy.validate(&mut problems);
         problems.check("drain.deadline_ms", self.drain.deadline_ms > 0, "must be more than 0");
         if let Err(error) = check_filter(&self.log.filter) {
             problems.add("log.filter", error.to_string());
@@ -300,17 +313,16 @@ impl Settings {
             problems.add("policy.tenant", error.to_string());
         }
         if self.bus.mode == Mode::Embedded {
-            let http = if self.http.listen.ip().is_loopback() || self.http.listen.ip().is_unspecified() {
-                self.http.listen.port()
-            } else {
-                0
+            let here = |listen: SocketAddr| {
+                if listen.ip().is_loopback() || listen.ip().is_unspecified() { listen.port() } else { 0 }
             };
             let mut taken = BTreeMap::new();
             for (path, port) in [
                 ("bus.port", self.bus.port),
                 ("bus.websocket_port", self.bus.websocket_port),
                 ("bus.monitor_port", self.bus.monitor_port),
-                ("http.listen", http),
+                ("http.listen", here(self.http.listen)),
+                ("webhook.listen", here(self.webhook.listen)),
             ] {
                 if port == 0 {
                     continue;
@@ -328,6 +340,10 @@ impl Settings {
     fn relative_to(&mut self, dir: &Path) {
         for path in [&mut self.policy.dir, &mut self.channels.dir] {
             *path = dir.join(&path);
+        }
+        let hook = &mut self.webhook.tls;
+        for path in [&mut hook.cert_file, &mut hook.key_file, &mut hook.client_ca_file] {
+            *path = path.take().map(|path| dir.join(path));
         }
         let (credentials, tls) = (&mut self.bus.credentials, &mut self.bus.tls);
         for path in [&mut credentials.creds_file, &mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file] {
@@ -386,6 +402,14 @@ impl Credentials {
             external || ways == 0,
             "is for mode \"external\"; an embedded server has its own",
         );
+    }
+}
+
+impl Privacy {
+    fn validate(&self, problems: &mut Problems) {
+        if let Err((at, why)) = runtime::redact::Redactor::new(self.redact_cards, &self.redact) {
+            problems.add(format!("privacy.redact[{at}]"), why);
+        }
     }
 }
 

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use bus::{Bus, permissions};
-use contract::command::AgentCommand;
-use contract::event::Presence;
+use contract::command::{AgentCommand, SwitchTo, Via};
+use contract::event::{Presence, ProfileChange};
 use contract::feed::Snapshot;
-use contract::{AgentId, ConversationId, Event, EventRecord, Millis, OfferId, QueueId, SmolStr, Timestamp};
+use contract::{
+    AccountId, AgentId, ChannelKind, ConversationId, Event, EventRecord, Millis, OfferId, QueueId, SmolStr, Timestamp,
+};
 use desk::tool::{Commander, News, Tool, reason, text};
 use tokio::sync::mpsc;
 
@@ -33,6 +35,9 @@ const HELP: &str = "\
   back                   call a handover off
   consult NAME [WHAT]    ask another agent for advice;  thanks NAME ends it
   escalate N             make it more urgent
+  via KIND TEXT          answer by that channel instead of the customer's last
+  switch KIND ACCOUNT ADDRESS   ask the customer to go on there
+  set NAME=VALUE         write down what is known of the customer
   help                   this
   quit                   sign out and leave (Ctrl-D leaves without signing out)";
 
@@ -289,7 +294,9 @@ fn the_offer<'a>(rest: &'a str, board: &Board) -> Result<(OfferId, &'a str), Str
 
 fn in_conversation(conversation: ConversationId, word: &str, rest: &str, line: &str) -> Line {
     let command = match word {
-        "say" => AgentCommand::MessageSend { conversation, content: text(rest), reply_to: None },
+        "say" => {
+            AgentCommand::MessageSend { conversation, content: text(rest), reply_to: None, via: None, purpose: None }
+        }
         "note" => AgentCommand::NoteAdd { conversation, text: rest.to_owned() },
         "resume" => AgentCommand::ConversationResume { conversation },
         "close" => AgentCommand::ConversationClose { conversation, disposition: reason(rest) },
@@ -316,13 +323,50 @@ fn in_conversation(conversation: ConversationId, word: &str, rest: &str, line: &
             Ok(priority) => AgentCommand::ConversationEscalate { conversation, priority, to_queue: None, note: None },
             Err(_) => return Line::Wrong("escalate PRIORITY".to_owned()),
         },
+        "switch" => match switch(rest) {
+            Some(to) => AgentCommand::ConversationSwitch { conversation, to },
+            None => {
+                return Line::Wrong(
+                    "switch KIND ACCOUNT ADDRESS, as in switch email support ann@example.com".to_owned(),
+                );
+            }
+        },
+        "via" => {
+            let (kind, said) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let Some(kind) = ChannelKind::new(kind).ok().filter(|_| !said.trim().is_empty()) else {
+                return Line::Wrong("via KIND text".to_owned());
+            };
+            let via = Some(Via { kind, account: None, thread: None });
+            AgentCommand::MessageSend { conversation, content: text(said.trim()), reply_to: None, via, purpose: None }
+        }
+        "set" => match rest.split_once('=') {
+            Some((name, value)) => {
+                let value = Some(SmolStr::from(value)).filter(|value| !value.is_empty());
+                let attributes = std::iter::once((SmolStr::from(name.trim()), value)).collect();
+                AgentCommand::CustomerUpdate {
+                    conversation,
+                    change: ProfileChange { attributes, ..ProfileChange::default() },
+                }
+            }
+            None => return Line::Wrong("set NAME=VALUE".to_owned()),
+        },
         "transfer" => match transfer(conversation, rest) {
             Some(command) => command,
             None => return Line::Wrong("transfer queue NAME or transfer agent NAME".to_owned()),
         },
-        _ => AgentCommand::MessageSend { conversation, content: text(line), reply_to: None },
+        _ => AgentCommand::MessageSend { conversation, content: text(line), reply_to: None, via: None, purpose: None },
     };
     Line::Do(Box::new(command))
+}
+
+fn switch(rest: &str) -> Option<SwitchTo> {
+    let mut words = rest.split_whitespace();
+    let (kind, account, address) = (words.next()?, words.next()?, words.next()?);
+    Some(SwitchTo {
+        kind: ChannelKind::new(kind).ok()?,
+        account: AccountId::new(account).ok()?,
+        address: address.into(),
+    })
 }
 
 fn transfer(conversation: ConversationId, rest: &str) -> Option<AgentCommand> {
@@ -368,8 +412,13 @@ mod tests {
             parse("decline at lunch", &board),
             Line::Do(Box::new(AgentCommand::OfferDecline { offer: OfferId(7), reason: Some("at lunch".into()) }))
         );
-        let talk =
-            AgentCommand::MessageSend { conversation: ConversationId(3), content: text("hello you"), reply_to: None };
+        let talk = AgentCommand::MessageSend {
+            conversation: ConversationId(3),
+            content: text("hello you"),
+            reply_to: None,
+            via: None,
+            purpose: None,
+        };
         assert_eq!(parse("hello you", &board), Line::Do(Box::new(talk.clone())));
         assert_eq!(parse("say hello you", &board), Line::Do(Box::new(talk)));
         assert!(matches!(parse("transfer nowhere", &board), Line::Wrong(_)));

@@ -62,6 +62,7 @@ fn enqueue_reason(reason: &EnqueueReason) -> &str {
         EnqueueReason::Repolicied => "the policy was applied to what waits",
         EnqueueReason::QueueGone => "its queue is no longer in the policy",
         EnqueueReason::Forced => "by an operator",
+        EnqueueReason::CallFailed => "its agent could not be reached by telephone",
         EnqueueReason::Other(other) => other,
     }
 }
@@ -157,6 +158,7 @@ pub fn fact(event: &Event) -> String {
             EnvelopeKind::Edit => "message edited by customer".to_owned(),
             EnvelopeKind::Delete => "message withdrawn by customer".to_owned(),
             EnvelopeKind::Reaction => "reaction from customer".to_owned(),
+            EnvelopeKind::Media => "media of the customer's message fetched".to_owned(),
             _ => "message amended by customer".to_owned(),
         },
         Event::MessageSent { agent, thread, .. } => format!("message from agent {agent} by {}", thread.account.kind),
@@ -167,6 +169,25 @@ pub fn fact(event: &Event) -> String {
             format!("{} messages to customer: {}", messages.len(), status.as_str())
         }
         Event::NoteAdded { agent, .. } => format!("note by {agent}"),
+        Event::CustomerMerged { customer, from, by, .. } if by == "evidence" => {
+            format!("{from} and {customer} proved to be one customer")
+        }
+        Event::CustomerMerged { customer, from, by, .. } => {
+            format!("{from} and {customer} are one customer, says {by}")
+        }
+        Event::CustomerSplit { customer, from, by } => format!("{customer} and {from} are two customers, says {by}"),
+        Event::CustomerMatchSuggested { customer, with, .. } => format!("{customer} and {with} may be one customer"),
+        Event::MessageMirrored { by, thread, .. } => {
+            format!("shown on {} too, where it went by {by}", thread.account.kind)
+        }
+        Event::ConversationSwitchOffered { thread, by: None, .. } => {
+            format!("the customer asked to go on by {}", thread.account.kind)
+        }
+        Event::ConversationSwitchOffered { thread, .. } => {
+            format!("the customer was asked to go on by {}", thread.account.kind)
+        }
+        Event::ConversationSwitchShown { account, .. } => format!("the customer asked to go on by {}", account.kind),
+        Event::ConversationSwitched { .. } => "the customer went on by another channel".to_owned(),
         Event::CustomerSignalled { .. } => "something happened to the customer's address".to_owned(),
         other => other.name().replace(['.', '_'], " "),
     }

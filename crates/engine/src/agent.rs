@@ -66,6 +66,9 @@ pub struct Agent {
     pub feed_seq: u64,
     /// The commands it sent lately.
     pub commands: Commands,
+    /// Its number in the roster, where it is in that; derived.
+    #[serde(skip)]
+    pub(crate) no: Option<crate::roster::AgentNo>,
 }
 
 impl Default for Agent {
@@ -96,6 +99,7 @@ impl Default for Agent {
             recent_offers: VecDeque::new(),
             feed_seq: 0,
             commands: Commands::default(),
+            no: None,
         }
     }
 }
@@ -117,6 +121,11 @@ impl Agent {
     #[must_use]
     pub fn items(&self) -> u32 {
         u32::try_from(self.holds.len() + self.keeps.len() + self.offers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// When something is due of it: the end of its grace, of not responding, of its rests.
+    pub(crate) fn times(&self) -> [Option<Timestamp>; 3] {
+        [self.grace_until, self.not_responding_until, self.rest_until.max(self.rate_until)]
     }
 
     /// Remembers that an offer was made, as far as rates need it.

@@ -9,7 +9,7 @@ use contract::policy::Takes;
 use contract::{AgentId, ConversationId, Event, MessageId, Millis, OfferId, QueueId, SmolStr, Timestamp};
 use policy::Routed;
 
-use crate::conversation::{Phase, ThreadKey};
+use crate::conversation::Phase;
 use crate::enqueue::{Entry, facts_of};
 use crate::state::{State, Step};
 use crate::supervise::check_note;
@@ -132,13 +132,17 @@ impl State {
                 self.note_offers(step, conversation);
                 Ok(concerning(conversation))
             }
-            AgentCommand::MessageSend { conversation, content, reply_to } => {
+            AgentCommand::ConversationSwitch { .. } | AgentCommand::CustomerUpdate { .. } => {
+                refuse(RefusalKind::Invalid, "is decided with the profile")
+            }
+            AgentCommand::MessageSend { conversation, content, reply_to, via, purpose } => {
                 if content.is_empty() {
                     return refuse(RefusalKind::Invalid, "content: a message needs at least one part");
                 }
                 contract::envelope::validate_content("content", &content)
                     .map_err(|invalid| Refusal::new(RefusalKind::Invalid, invalid.to_string()))?;
-                self.send(step, agent, conversation, content, reply_to)
+                let purpose = purpose.as_deref().unwrap_or(crate::about::SERVICE);
+                self.send(step, agent, conversation, content, reply_to, via.as_ref(), purpose)
             }
             AgentCommand::NoteAdd { conversation, text } => {
                 if !self.conversations.get(&conversation).is_some_and(|item| item.readers.contains_key(agent)) {
@@ -297,6 +301,7 @@ impl State {
         Ok(Done::default())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each says one thing of the same message")]
     fn send(
         &mut self,
         step: &mut Step,
@@ -304,19 +309,21 @@ impl State {
         id: ConversationId,
         content: Vec<contract::envelope::Part>,
         reply_to: Option<contract::envelope::MessageRef>,
+        via: Option<&contract::command::Via>,
+        purpose: &str,
     ) -> Result<Done, Refusal> {
         let parked = matches!(self.held(agent, id)?, Phase::Parked { .. });
-        let key = self.conversations.get(&id).and_then(|conversation| conversation.threads.last()).cloned();
-        let Some((thread, thread_seq, after)) = key.and_then(|key: ThreadKey| {
-            let thread = self.threads.get(&key)?;
-            Some((thread.reference(&key), thread.seq + 1, thread.last_sent))
-        }) else {
+        let key = self.answer_by(step.at, id, via, purpose)?;
+        let Some((thread, thread_seq, after)) =
+            self.threads.get(&key).map(|thread| (thread.reference(&key), thread.seq + 1, thread.last_sent))
+        else {
             return refuse(RefusalKind::Conflict, "there is no thread to answer on");
         };
         if parked {
             self.resume(step, agent, id)?;
         }
         let message = MessageId(self.last_message + 1);
+        let shown = self.shows_elsewhere(id, &key.kind).then(|| content.clone());
         let event = Event::MessageSent {
             conversation: id,
             message,
@@ -328,7 +335,10 @@ impl State {
             reply_to,
         };
         self.emit(step, event);
-        Ok(Done { conversation: Some(id), message: Some(message), thread_seq: Some(thread_seq) })
+        if let Some(shown) = shown {
+            self.mirror(step, id, message, &key, Some(agent), &shown);
+        }
+        Ok(Done { conversation: Some(id), message: Some(message), thread_seq: Some(thread_seq), customer: None })
     }
 
     fn resume(&mut self, step: &mut Step, agent: &AgentId, id: ConversationId) -> Result<(), Refusal> {
@@ -508,7 +518,7 @@ impl State {
         Ok(())
     }
 
-    fn close(
+    pub(crate) fn close(
         &mut self,
         step: &mut Step,
         agent: &AgentId,

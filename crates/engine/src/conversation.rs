@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use contract::envelope::{Account, ReceiptStatus, Thread, ThreadKind};
+use contract::envelope::{Account, ReceiptStatus, ReplyWindow, Thread, ThreadKind};
 use contract::event::{Requirement, Terms, ThreadRef};
 use contract::{
     AccountId, AgentId, ChannelKind, ConversationId, CustomerId, MessageId, Millis, OfferId, QueueId, SmolStr,
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::contact::Unread;
 
 /// How many outbound messages of a thread are remembered for receipts.
 const OUTBOUND_MAX: usize = 128;
@@ -286,8 +288,8 @@ impl ThreadKey {
 pub struct ThreadState {
     /// The account, as it last came.
     pub account: Arc<Account>,
-    /// The thread, as it last came, where there is more to it than its key.
-    pub more: Option<Box<Thread>>,
+    /// What only some threads have.
+    pub extra: Option<Box<Extra>>,
     /// Whose thread.
     pub customer: CustomerId,
     /// The newest number among its messages.
@@ -296,6 +298,23 @@ pub struct ThreadState {
     pub last_sent: Option<MessageId>,
     /// What was sent on it lately, oldest first.
     pub outbound: VecDeque<Outbound>,
+}
+
+/// What only some threads have: most have nothing of it, so that it takes no more than a pointer then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extra {
+    /// The thread, as it last came, where there is more to it than its key.
+    pub thread: Option<Thread>,
+    /// When the provider stops taking free answers.
+    pub window_until: Option<Timestamp>,
+    /// Answers that lie on it unread.
+    pub unread: Unread,
+    /// Different customers have written on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// The phone call that it is.
+    #[serde(default)]
+    pub call: Option<Box<crate::call::LiveCall>>,
 }
 
 /// A message that was sent.
@@ -319,13 +338,38 @@ impl ThreadState {
     /// The account and thread, as they last came.
     #[must_use]
     pub fn reference(&self, key: &ThreadKey) -> ThreadRef {
-        let thread = self.more.as_deref().cloned().unwrap_or_else(|| plain(&key.key));
+        let thread = self.extra.as_ref().and_then(|extra| extra.thread.clone()).unwrap_or_else(|| plain(&key.key));
         ThreadRef { account: (*self.account).clone(), thread }
     }
 
-    /// What there is to a thread besides its key.
-    pub(crate) fn more(thread: &Thread) -> Option<Box<Thread>> {
-        (*thread != plain(&thread.key)).then(|| Box::new(thread.clone()))
+    /// When the provider stops taking free answers; absent: never.
+    #[must_use]
+    pub fn window_until(&self) -> Option<Timestamp> {
+        self.extra.as_ref().and_then(|extra| extra.window_until)
+    }
+
+    /// Answers that lie on it unread.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unread> {
+        self.extra.as_ref().map(|extra| &extra.unread)
+    }
+
+    /// When they go by another way.
+    pub(crate) fn unread_due(&self) -> Option<Timestamp> {
+        self.unread().filter(|unread| !unread.answers.is_empty()).map(|unread| unread.due_at)
+    }
+
+    /// Takes over how a thread came: what there is to it besides its key, and how long it can be answered.
+    pub(crate) fn came(&mut self, thread: &Thread, window: Option<&ReplyWindow>) {
+        let more = (*thread != plain(&thread.key)).then(|| thread.clone());
+        let window_until = window.and_then(|window| window.open_until);
+        if more.is_none() && window_until.is_none() && self.extra.is_none() {
+            return;
+        }
+        let extra = self.extra.get_or_insert_default();
+        extra.thread = more;
+        // A message that does not say how long it can be answered leaves what an earlier one said.
+        extra.window_until = window_until.or(extra.window_until);
     }
 
     /// Remembers what was sent, and forgets the oldest beyond the bound.

@@ -190,7 +190,7 @@ impl State {
         if queue.affinity.mode == AffinityMode::None {
             return Vec::new();
         }
-        let past = self.past.get(&item.customer).and_then(|past| past.known_to.as_ref());
+        let past = self.past_of(item.customer).and_then(|past| past.known_to.as_ref());
         let past = past.filter(|(_, until)| *until + queue.affinity.window_ms >= at).map(|(agent, _)| agent);
         let known = routed.owner.iter().chain(past);
         let mut affinity: Vec<AgentId> = Vec::new();
@@ -322,12 +322,14 @@ impl State {
 
     /// Tells the customer something in the policy's words.
     pub(crate) fn notify(&mut self, step: &mut Step, id: ConversationId, text: &str, notice: &'static str) {
-        let key = self.conversations.get(&id).and_then(|conversation| conversation.threads.last());
-        let Some((key, thread)) = key.and_then(|key| Some((key, self.threads.get(key)?))) else { return };
+        // By which way an answer would go; by none, if the customer does not want any.
+        let Ok(key) = self.answer_by(step.at, id, None, crate::about::SERVICE) else { return };
+        let Some(thread) = self.threads.get(&key) else { return };
         let event = Event::MessageNotified {
             conversation: id,
             message: MessageId(self.last_message + 1),
-            thread: thread.reference(key),
+            thread: thread.reference(&key),
+            customer: None,
             thread_seq: thread.seq + 1,
             after: thread.last_sent,
             content: vec![Part::Text(Text { body: text.to_owned(), ..Text::default() })],

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use contract::envelope::ReceiptStatus;
 use contract::event::{Presence, Terms};
 use contract::journal::Cause;
 use contract::policy::{FallbackAction, Policy};
@@ -82,7 +83,7 @@ impl State {
                 self.insert_conversation(*conversation, self.new_conversation(at, *customer, thread, at));
             }
             Event::ConversationReopened { conversation, customer, thread } => {
-                let past = self.past.get(customer).filter(|past| past.conversation == *conversation);
+                let past = self.past_of(*customer).filter(|past| past.conversation == *conversation);
                 let opened_at = past.map_or(at, |past| past.opened_at);
                 let threads = past.map(|past| past.threads.clone()).unwrap_or_default();
                 let mut reopened = self.new_conversation(at, *customer, thread, opened_at);
@@ -106,6 +107,11 @@ impl State {
                 // The times are each one's own.
                 let alike = Terms { due_at: None, waited_ms: Millis(0), step_ends_at: None, ..(**terms).clone() };
                 let mut shared = self.index.terms.take(alike);
+                let mut requirement = Arc::clone(requirement);
+                if self.index.replaying {
+                    // Each came back from the journal by itself.
+                    self.index.requirements.join(&mut requirement);
+                }
                 let before = self.conversations.get(conversation).map(|item| item.interruptible);
                 let interruptible =
                     self.conversations.get(conversation).is_some_and(|item| self.interrupts(&item.kind));
@@ -123,7 +129,7 @@ impl State {
                     item.phase = Phase::Waiting { next_round_at: None };
                     item.queue = Some(queue.clone());
                     item.priority = *priority;
-                    item.requirement = Arc::clone(requirement);
+                    item.requirement = requirement;
                     item.step = 0;
                     item.step_ends_at = terms.step_ends_at;
                     std::mem::swap(&mut item.terms, &mut shared);
@@ -332,28 +338,85 @@ impl State {
                 });
             }
             Event::OfferRescinded { offer, conversation, .. } => self.end_offer(*offer, *conversation, None),
-            Event::MessageReceived { conversation, message, thread_seq, envelope } => {
-                self.evolve_received(at, *conversation, *message, *thread_seq, envelope);
+            Event::MessageReceived { conversation, message, thread_seq, envelope, customer } => {
+                self.evolve_received(at, *conversation, *message, *thread_seq, envelope, *customer);
+                self.evolve_call(envelope);
             }
-            Event::MessageSent { conversation, message, thread, thread_seq, .. } => {
-                self.evolve_sent(at, *conversation, *message, thread, *thread_seq);
+            Event::ConversationCallDirected { conversation, message, thread, order, .. } => {
+                self.evolve_call_directed(at, *conversation, *message, thread, order);
+            }
+            Event::MessageSent { conversation, message, thread, thread_seq, content, .. } => {
+                self.evolve_sent(at, *conversation, *message, thread, *thread_seq, None);
                 self.said(at, *conversation, |_| {});
+                let key = ThreadKey::new(&thread.account, &thread.thread.key);
+                self.evolve_unread(at, &key, *conversation, *message, content);
             }
-            Event::MessageNotified { conversation, message, thread, thread_seq, .. } => {
-                self.evolve_sent(at, *conversation, *message, thread, *thread_seq);
-                if let Some(conversation) = self.conversations.get_mut(conversation) {
+            Event::MessageNotified { conversation, message, thread, thread_seq, notice, customer, .. } => {
+                self.evolve_sent(at, *conversation, *message, thread, *thread_seq, *customer);
+                if let ("switch_told" | "switch_refused", Some(customer)) = (notice.as_str(), customer) {
+                    self.evolve_wished(at, *customer, None);
+                }
+                // The rest says that nobody can answer now; these go on with what was said.
+                if !(notice == "unread" || notice.starts_with("switch"))
+                    && let Some(conversation) = self.conversations.get_mut(conversation)
+                {
                     conversation.told = true;
+                }
+            }
+            Event::MessageMirrored { thread, thread_seq, .. } => {
+                let key = ThreadKey::new(&thread.account, &thread.thread.key);
+                if let Some(thread) = self.threads.get_mut(&key) {
+                    thread.seq = *thread_seq;
                 }
             }
             Event::MessageStatusChanged { thread, messages, status, external_ids, .. } => {
                 self.evolve_status(thread, messages, status, external_ids);
+                if matches!(status, ReceiptStatus::Delivered | ReceiptStatus::Read) {
+                    let key = ThreadKey::new(&thread.account, &thread.thread.key);
+                    self.evolve_fetched(&key, messages);
+                }
+            }
+            Event::MessageLeftUnread { thread, told_by, .. } => {
+                self.evolve_left_unread(at, thread, told_by.is_some());
+            }
+            Event::ConversationSwitchOffered { conversation, switch, thread, identity, expires_at, by } => {
+                self.evolve_switch_offered(*conversation, switch, thread, identity, *expires_at, by.is_none());
+            }
+            Event::ConversationSwitchShown { conversation, switch, account, expires_at } => {
+                self.evolve_switch_shown(*conversation, switch, account, *expires_at);
+            }
+            Event::ConversationSwitched { conversation, switch, thread } => {
+                self.evolve_switched(*conversation, switch, thread.as_ref());
+            }
+            Event::CustomerMerged { customer, from, .. } => {
+                self.change_kin(*from, |kin| kin.merge(*customer, *from));
+            }
+            Event::CustomerSplit { customer, .. } => self.change_kin(*customer, |kin| kin.split(*customer)),
+            Event::CustomerUpdated { customer, change, .. } => {
+                self.about.entry(*customer).or_default().change(change);
+            }
+            Event::CustomerConsentChanged { customer, consent, .. } => {
+                self.about.entry(*customer).or_default().consent(consent);
+            }
+            Event::CustomerErased { customers, .. } => self.evolve_erased(customers),
+            Event::CustomerRested { customer, customers, .. } => self.evolve_rested(*customer, customers),
+            Event::CustomerRecalled { customer, routing, .. } => {
+                // It was read before it became a fact.
+                if let Some(kept) = crate::rest::read(routing) {
+                    self.evolve_recalled(*customer, kept);
+                }
+            }
+            Event::CustomerSignalled { envelope, .. } | Event::MessageAmended { envelope, .. } => {
+                self.evolve_call(envelope);
             }
             Event::CustomerCreated { .. }
             | Event::CustomerIdentityLinked { .. }
             | Event::CustomerIdentityVerified { .. }
+            | Event::CustomerIdentityUnlinked { .. }
+            | Event::CustomerIdentitySeen { .. }
+            | Event::CustomerMatchSuggested { .. }
+            | Event::CustomerMatchDismissed { .. }
             | Event::CustomerRenamed { .. }
-            | Event::CustomerSignalled { .. }
-            | Event::MessageAmended { .. }
             | Event::NoteAdded { .. }
             | Event::InputRejected { .. } => {}
         }
@@ -381,14 +444,13 @@ impl State {
     /// Whom a fact reaches, as things stood before it, and its number on their feeds.
     fn reach(&mut self, event: &Event) -> Reach {
         let known = event.conversation().and_then(|id| self.conversations.get(&id));
-        let customer: Option<CustomerId> = event.customer().or_else(|| known.map(|conversation| conversation.customer));
-        let customer = customer.or_else(|| self.sent_to(event));
-        let shown = known.or_else(|| {
-            let id = self.index.by_customer.get(&event.customer()?)?;
-            self.conversations.get(id)
-        });
+        // What was sent belongs to whom it was sent; of one person, each keeps what is theirs.
+        let customer: Option<CustomerId> = event
+            .customer()
+            .or_else(|| self.sent_to(event))
+            .or_else(|| known.map(|conversation| conversation.customer));
         let mut shown_to: Vec<AgentId> = event.agent().cloned().into_iter().collect();
-        if let Some(conversation) = shown {
+        let show = |conversation: &Conversation, shown_to: &mut Vec<AgentId>| {
             let offered = match &conversation.phase {
                 Phase::Offered { offers } => &offers[..],
                 _ => &[],
@@ -397,6 +459,20 @@ impl State {
             for agent in concerned.chain(conversation.readers.keys()) {
                 if !shown_to.contains(agent) {
                     shown_to.push(agent.clone());
+                }
+            }
+        };
+        if matches!(event, Event::MessageMirrored { .. }) {
+            // Who is shown the message itself need not be told where else it is shown.
+        } else if let Some(conversation) = known {
+            show(conversation, &mut shown_to);
+        } else if event.noun() == "customer" {
+            let named = [event.customer(), other_customer(event)];
+            for customer in named.into_iter().flatten() {
+                for id in self.index.open_of(self.kin.root(customer)) {
+                    if let Some(conversation) = self.conversations.get(&id) {
+                        show(conversation, &mut shown_to);
+                    }
                 }
             }
         }
@@ -411,9 +487,17 @@ impl State {
         Reach { customer, feeds, closed: None }
     }
 
-    /// The customer of a status that came after the conversation was closed.
+    /// The customer whose thread something was sent on.
     fn sent_to(&self, event: &Event) -> Option<CustomerId> {
-        let Event::MessageStatusChanged { thread, .. } = event else { return None };
+        let (Event::MessageStatusChanged { thread, .. }
+        | Event::MessageSent { thread, .. }
+        | Event::MessageMirrored { thread, .. }
+        | Event::MessageLeftUnread { thread, .. }
+        | Event::ConversationCallDirected { thread, .. }
+        | Event::MessageNotified { thread, .. }) = event
+        else {
+            return None;
+        };
         self.threads.get(&ThreadKey::new(&thread.account, &thread.thread.key)).map(|thread| thread.customer)
     }
 
@@ -449,7 +533,7 @@ impl State {
 
     /// An agent may be offered what it could not before, though it got no room.
     pub(crate) fn rematch(&mut self, agent: &AgentId) {
-        let no = self.index.roster.numbers.get(agent).copied();
+        let no = self.agents.get(agent).and_then(|agent| agent.no);
         self.index.dirty_agents.extend(no);
     }
 
@@ -460,7 +544,7 @@ impl State {
         thread: &contract::event::ThreadRef,
         opened_at: Timestamp,
     ) -> Conversation {
-        let kind = &thread.account.kind;
+        let kind = &policy::kind_of(&thread.account, &thread.thread);
         let channel = self.policy.channel(kind);
         let terms = contract::event::Terms {
             weight: channel.weight(kind, None),
@@ -544,7 +628,7 @@ impl State {
         let Some(item) = self.conversations.get(&id) else { return };
         let agent = item.responsible().cloned();
         // Who gives up before anybody came is still known to whom they talked to before.
-        let before = self.past.get(&item.customer).and_then(|past| past.known_to.clone());
+        let before = self.past_of(item.customer).and_then(|past| past.known_to.clone());
         let past = Past {
             conversation: id,
             agent: agent.clone(),
@@ -649,9 +733,17 @@ impl State {
         message: MessageId,
         thread: &contract::event::ThreadRef,
         thread_seq: u64,
+        customer: Option<CustomerId>,
     ) {
         self.last_message = self.last_message.max(message.0);
         let key = ThreadKey::new(&thread.account, &thread.thread.key);
+        // A thread that begins with us.
+        if let Some(customer) = customer.filter(|_| !self.threads.contains_key(&key)) {
+            let mut begun = self.new_thread(customer, &thread.account);
+            begun.came(&thread.thread, None);
+            self.index.note_thread(customer, &key);
+            self.threads.insert(key.clone(), Box::new(begun));
+        }
         if let Some(state) = self.threads.get_mut(&key) {
             state.seq = thread_seq;
             state.remember(Outbound {
@@ -692,6 +784,7 @@ impl State {
         message: MessageId,
         thread_seq: u64,
         envelope: &Envelope,
+        customer: Option<CustomerId>,
     ) {
         self.last_message = self.last_message.max(message.0);
         let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
@@ -709,29 +802,48 @@ impl State {
             conversation.threads.retain(|known| *known != key);
             conversation.threads.push(key.clone());
         }
-        let more = ThreadState::more(&envelope.thread);
-        let customer = conversation.customer;
+        let customer = customer.unwrap_or(conversation.customer);
         match self.threads.get_mut(&key) {
             Some(thread) => {
                 if *thread.account != envelope.account {
                     self.index.accounts.give_back(&thread.account);
-                    thread.account = self.index.accounts.take(envelope.account.clone());
+                    thread.account = self.index.accounts.take_like(&envelope.account);
                 }
-                thread.more = more;
-                thread.customer = customer;
+                thread.came(&envelope.thread, envelope.window.as_ref());
                 thread.seq = thread_seq;
+                if thread.customer != customer {
+                    thread.extra.get_or_insert_default().shared = true;
+                    self.index.lose_thread(thread.customer, &key);
+                    self.index.note_thread(customer, &key);
+                    thread.customer = customer;
+                }
             }
             None => {
-                let thread = ThreadState {
-                    account: self.index.accounts.take(envelope.account.clone()),
-                    more,
-                    customer,
-                    seq: thread_seq,
-                    last_sent: None,
-                    outbound: std::collections::VecDeque::new(),
-                };
+                let mut thread = self.new_thread(customer, &envelope.account);
+                thread.came(&envelope.thread, envelope.window.as_ref());
+                thread.seq = thread_seq;
+                self.index.note_thread(customer, &key);
                 self.threads.insert(key, Box::new(thread));
             }
         }
+    }
+
+    fn new_thread(&mut self, customer: CustomerId, account: &contract::envelope::Account) -> ThreadState {
+        ThreadState {
+            account: self.index.accounts.take_like(account),
+            extra: None,
+            customer,
+            seq: 0,
+            last_sent: None,
+            outbound: std::collections::VecDeque::new(),
+        }
+    }
+}
+
+/// Who else a fact about a customer concerns.
+const fn other_customer(event: &Event) -> Option<CustomerId> {
+    match event {
+        Event::CustomerMerged { from, .. } | Event::CustomerSplit { from, .. } => Some(*from),
+        _ => None,
     }
 }

@@ -93,7 +93,7 @@ impl State {
         free.collect()
     }
 
-    fn position(&self, id: ConversationId) -> Option<u64> {
+    pub(crate) fn position(&self, id: ConversationId) -> Option<u64> {
         let own = self.index.waiting.precedence(id, self.now)?;
         let queue = self.conversations.get(&id)?.queue.as_ref()?;
         let classes = self.index.waiting.classes().filter(|class| class.key.queue == *queue);
@@ -103,7 +103,7 @@ impl State {
         Some(before.count() as u64)
     }
 
-    fn expected(&self, conversation: &Conversation, position: Option<u64>) -> ExpectedWait {
+    pub(crate) fn expected(&self, conversation: &Conversation, position: Option<u64>) -> ExpectedWait {
         let (Some(position), Some(queue)) = (position, &conversation.queue) else { return ExpectedWait::default() };
         let state = self.queues.get(queue);
         ExpectedWait {

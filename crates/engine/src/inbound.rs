@@ -3,7 +3,7 @@
 use contract::envelope::EnvelopeKind;
 use contract::event::{Classification, EnqueueReason, ThreadRef};
 use contract::journal::Fingerprint;
-use contract::policy::Reopen;
+use contract::policy::{Continuity, Reopen};
 use contract::{AgentId, ConversationId, CustomerId, Envelope, Event, MessageId, SmolStr, Timestamp};
 use policy::Facts;
 
@@ -33,7 +33,7 @@ impl State {
     #[must_use]
     pub fn begins(&self, customer: Option<CustomerId>, envelope: &Envelope) -> bool {
         envelope.kind == EnvelopeKind::Message
-            && customer.is_none_or(|customer| self.open_conversation(customer).is_none())
+            && customer.is_none_or(|customer| self.joins(customer, envelope, None).is_none())
     }
 
     /// Takes in an envelope. The step is open and may hold the profile's facts already; it is finished
@@ -52,20 +52,28 @@ impl State {
     ) {
         match (&envelope.kind, customer) {
             (EnvelopeKind::Message, Some(customer)) => self.receive_message(step, customer, envelope, classification),
-            (EnvelopeKind::Receipt, _) => self.receive_receipt(step, envelope),
-            (EnvelopeKind::Edit | EnvelopeKind::Delete | EnvelopeKind::Reaction, Some(customer)) => {
-                match self.open_conversation(customer) {
-                    Some(conversation) => {
-                        self.emit(step, Event::MessageAmended { conversation, envelope: Box::new(envelope) });
-                    }
-                    None => self.signal(step, Some(customer), envelope),
+            (EnvelopeKind::Receipt, _) => {
+                let undone = self.undone_order(&envelope);
+                self.receive_receipt(step, envelope);
+                if let Some((conversation, agent)) = undone {
+                    self.call_failed(step, conversation, &agent);
                 }
             }
+            (EnvelopeKind::Call, Some(customer)) => self.receive_call(step, customer, envelope),
+            (
+                EnvelopeKind::Edit | EnvelopeKind::Delete | EnvelopeKind::Reaction | EnvelopeKind::Media,
+                Some(customer),
+            ) => match self.joins(customer, &envelope, None) {
+                Some(conversation) => {
+                    self.emit(step, Event::MessageAmended { conversation, envelope: Box::new(envelope) });
+                }
+                None => self.signal(step, Some(customer), envelope),
+            },
             (_, customer) => {
                 let gone = matches!(envelope.kind, EnvelopeKind::ContactEvent | EnvelopeKind::ConversationEvent)
                     && envelope.signal.as_ref().is_some_and(|signal| GONE.contains(&signal.name.as_str()));
+                let open = customer.and_then(|customer| self.joins(customer, &envelope, None));
                 self.signal(step, customer, envelope);
-                let open = customer.and_then(|customer| self.open_conversation(customer));
                 if let (true, Some(conversation)) = (gone, open) {
                     self.abandon(step, conversation);
                 }
@@ -87,24 +95,26 @@ impl State {
     }
 
     pub(crate) fn signal(&mut self, step: &mut Step, customer: Option<CustomerId>, envelope: Envelope) {
-        let conversation = customer.and_then(|customer| self.open_conversation(customer));
+        let conversation = customer.and_then(|customer| self.joins(customer, &envelope, None));
         self.emit(step, Event::CustomerSignalled { customer, conversation, envelope: Box::new(envelope) });
     }
 
-    fn receive_message(
+    pub(crate) fn receive_message(
         &mut self,
         step: &mut Step,
         customer: CustomerId,
         envelope: Envelope,
         classification: Option<Classification>,
     ) {
-        let open = self.open_conversation(customer);
+        let open = self.joins(customer, &envelope, classification.as_ref());
         let thread = ThreadRef { account: envelope.account.clone(), thread: envelope.thread.clone() };
         let reopened = if open.is_none() { self.reopens(step.at, customer, &envelope) } else { None };
         let conversation = open.or(reopened).unwrap_or(ConversationId(self.last_conversation + 1));
         // Rules are asked only of what is new.
         let facts = open.is_none().then(|| Facts::of(&envelope, classification.as_ref()));
-        let budget = if open.is_none() && classification.is_none() { self.classifier_budget(&envelope) } else { None };
+        // A call says nothing that anybody could be asked about.
+        let silent = envelope.kind == EnvelopeKind::Call || classification.is_some();
+        let budget = if open.is_none() && !silent { self.classifier_budget(&envelope) } else { None };
         match (open, reopened) {
             (Some(_), _) => {}
             (None, Some(conversation)) => {
@@ -118,7 +128,21 @@ impl State {
         let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
         let thread_seq = self.threads.get(&key).map_or(0, |thread| thread.seq) + 1;
         let message = MessageId(self.last_message + 1);
-        self.emit(step, Event::MessageReceived { conversation, message, thread_seq, envelope: Box::new(envelope) });
+        let of = self.conversations.get(&conversation).map(|item| item.customer);
+        let content = open.filter(|id| self.shows_elsewhere(*id, &key.kind)).map(|_| envelope.content.clone());
+        self.emit(
+            step,
+            Event::MessageReceived {
+                conversation,
+                message,
+                thread_seq,
+                envelope: Box::new(envelope),
+                customer: Some(customer).filter(|customer| of != Some(*customer)),
+            },
+        );
+        if let Some(content) = content {
+            self.mirror(step, conversation, message, &key, None, &content);
+        }
         if let Some(classification) = classification.filter(|_| open.is_none()) {
             self.emit(step, Event::ConversationClassified { conversation, classification });
         }
@@ -130,6 +154,42 @@ impl State {
         }
     }
 
+    /// The open conversation that a message belongs to: the one that its thread runs in, else the newest that its queue
+    /// lets it join.
+    pub(crate) fn joins(
+        &self,
+        customer: CustomerId,
+        envelope: &Envelope,
+        classification: Option<&Classification>,
+    ) -> Option<ConversationId> {
+        let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
+        let open =
+            || self.open_conversations(customer).filter_map(|id| Some((id, self.conversations.get(&id)?.as_ref())));
+        if let Some((id, _)) = open().find(|(_, item)| item.threads.contains(&key)) {
+            return Some(id);
+        }
+        let mut route = None;
+        let fits = |(id, item): (ConversationId, &crate::conversation::Conversation)| {
+            let queue = item.queue.as_ref().and_then(|queue| self.policy.queues.get(queue));
+            let joins = match queue.map(|queue| queue.continuity).unwrap_or_default() {
+                Continuity::Customer => true,
+                Continuity::Thread => false,
+                Continuity::Topic => {
+                    let route = route.get_or_insert_with(|| {
+                        let mut facts = Facts::of(envelope, classification);
+                        self.tell(customer, &mut facts);
+                        let rules = self.rules.get();
+                        rules.complete(&mut facts);
+                        rules.route(&facts, self.now).and_then(|routed| routed.name)
+                    });
+                    *route == item.terms.route
+                }
+            };
+            joins.then_some(id)
+        };
+        open().find_map(fits)
+    }
+
     /// Routes what has just begun, or goes on after its end.
     pub(crate) fn route_new(
         &mut self,
@@ -139,6 +199,7 @@ impl State {
         reopened: bool,
         mut facts: Facts,
     ) {
+        self.tell(customer, &mut facts);
         self.rules.get().complete(&mut facts);
         if reopened {
             self.route_reopened(step, conversation, customer, &facts);
@@ -149,7 +210,7 @@ impl State {
 
     /// The conversation that goes on when the customer writes after its end, if one does.
     fn reopens(&self, at: Timestamp, customer: CustomerId, envelope: &Envelope) -> Option<ConversationId> {
-        let past = self.past.get(&customer)?;
+        let past = self.past_of(customer)?;
         let goes_on = match self.policy.channel(&envelope.account.kind).reopen {
             Reopen::Never => false,
             Reopen::Always => true,
@@ -159,8 +220,8 @@ impl State {
     }
 
     /// What was reopened goes to whoever had it, where that can be, else where the rules say.
-    fn route_reopened(&mut self, step: &mut Step, id: ConversationId, customer: CustomerId, facts: &Facts) {
-        let before = self.past.get(&customer).and_then(|past| past.agent.clone());
+    pub(crate) fn route_reopened(&mut self, step: &mut Step, id: ConversationId, customer: CustomerId, facts: &Facts) {
+        let before = self.past_of(customer).and_then(|past| past.agent.clone());
         let direct = before.filter(|agent| self.policy.agents.contains_key(agent));
         self.route(step, id, facts, Entry { direct, ..Entry::new(EnqueueReason::Reopened) });
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::envelope::Account;
-use contract::event::Terms;
+use contract::event::{Requirement, Terms};
 use contract::policy::{CapacityPool, Policy, Takes};
 use contract::{AgentId, ConversationId, CustomerId, Millis, OfferId, QueueId, Timestamp};
 
@@ -20,10 +20,14 @@ use crate::waiting::Waiting;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
+    /// A journal is being replayed: what only decisions ask for (timers, what waits, who is ready) is not kept in step
+    /// with each fact, and made from the state at the end.
+    pub(crate) replaying: bool,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     pub(crate) waiting: Waiting,
     pub(crate) roster: Roster,
-    pub(crate) by_customer: BTreeMap<CustomerId, ConversationId>,
+    /// The open conversations of each person, by the customer that it goes under.
+    pub(crate) by_customer: BTreeSet<(CustomerId, ConversationId)>,
     /// The queues that are closed.
     pub(crate) closed: BTreeSet<crate::roster::TeamNo>,
     /// How many queued conversations are meant for an agent.
@@ -34,11 +38,22 @@ pub(crate) struct Index {
     pub(crate) past: BTreeSet<(Timestamp, CustomerId)>,
     /// By what conversations are routed; many by the same.
     pub(crate) terms: Shared<Terms>,
+    /// What they ask of an agent, while a journal is replayed: else rules hand out the same one each time.
+    pub(crate) requirements: Shared<Requirement>,
     /// The accounts that threads are on.
     pub(crate) accounts: Shared<Account>,
+    /// The threads of each customer, in their order.
+    pub(crate) threads: BTreeMap<CustomerId, Vec<crate::conversation::ThreadKey>>,
     /// What a step must still match.
     pub(crate) dirty_items: BTreeSet<ConversationId>,
     pub(crate) dirty_agents: BTreeSet<AgentNo>,
+}
+
+impl Index {
+    /// The open conversations of a person, oldest first.
+    pub(crate) fn open_of(&self, root: CustomerId) -> impl DoubleEndedIterator<Item = ConversationId> + '_ {
+        self.by_customer.range((root, ConversationId(0))..=(root, ConversationId(u64::MAX))).map(|(_, id)| *id)
+    }
 }
 
 /// What a conversation takes of an agent.
@@ -141,41 +156,97 @@ impl State {
 
     /// Rebuilds the index; everything is to be matched after it.
     pub(crate) fn rebuild_index(&mut self) {
-        self.index = Index { roster: Roster::of(&self.policy), ..Index::default() };
-        let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
-        for id in agents {
-            if let Some(agent) = self.agents.get(&id) {
-                self.index.timers.extend(timers_of_agent(&id, agent).into_iter().flatten());
-                if let Some(no) = self.index.roster.numbers.get(&id).copied() {
-                    rank_agent(&mut self.index, &self.policy, no, agent);
-                }
-            }
+        self.number_agents();
+        if !self.index.replaying {
+            self.index_kept();
+            self.index_decisions();
         }
+    }
+
+    /// Makes the roster of the policy in force.
+    fn number_agents(&mut self) {
+        self.index.roster = Roster::of(&self.policy);
+        for (id, agent) in &mut self.agents {
+            agent.no = self.index.roster.numbers.get(id).copied();
+        }
+    }
+
+    /// Makes what evolving facts needs, and nothing else.
+    fn index_kept(&mut self) {
+        let Index { roster, replaying, .. } = std::mem::take(&mut self.index);
+        self.index = Index { roster, replaying, ..Index::default() };
         for thread in self.threads.values_mut() {
-            thread.account = self.index.accounts.take((*thread.account).clone());
+            self.index.accounts.join(&mut thread.account);
         }
-        let mut conversations = std::mem::take(&mut self.conversations);
-        for (id, conversation) in &mut conversations {
-            let timers = self.timers_of(*id, conversation);
-            self.index.timers.extend(timers.into_iter().flatten());
-            conversation.terms = self.index.terms.take((*conversation.terms).clone());
-            self.enter(*id, conversation);
-            self.index.by_customer.insert(conversation.customer, *id);
+        for (key, thread) in &self.threads {
+            self.index.note_thread(thread.customer, key);
         }
-        self.conversations = conversations;
-        for (id, offer) in &self.offers {
-            self.index.timers.insert((offer.expires_at, Timer::Offer(*id)));
-        }
-        for (id, queue) in &self.queues {
-            self.index.timers.extend(queue.changes_at.map(|at| (at, Timer::Hours(Box::new(id.clone())))));
-            let team = self.index.roster.queues.get(id).filter(|_| queue.closed).copied();
-            self.index.closed.extend(team);
+        for (id, conversation) in &mut self.conversations {
+            self.index.terms.join(&mut conversation.terms);
+            self.index.by_customer.insert((self.kin.root(conversation.customer), *id));
         }
         self.index.past = self.past.iter().map(|(customer, past)| (past.closed_at, *customer)).collect();
     }
 
-    /// Enters what follows from a conversation alone, save for its timers.
-    fn enter(&mut self, id: ConversationId, conversation: &mut Conversation) {
+    /// Begins a replay: until it ends, only what evolving facts needs is kept in step.
+    pub(crate) fn begin_replay(&mut self) {
+        self.index.replaying = true;
+        self.seen.reindex();
+        self.rules = crate::state::Rules::of(&self.policy);
+        self.number_agents();
+        self.index_kept();
+    }
+
+    /// Ends it, and makes what was left out.
+    pub(crate) fn end_replay(&mut self) {
+        self.index.replaying = false;
+        self.index_decisions();
+        self.index.requirements = Shared::default();
+        self.index.dirty_agents.clear();
+        self.index.dirty_items.clear();
+    }
+
+    /// Makes what a replay left out: what only decisions ask for.
+    pub(crate) fn index_decisions(&mut self) {
+        // Sorted and built as a whole: entered one by one they take twice as long.
+        let mut timers: Vec<(Timestamp, Timer)> = Vec::new();
+        let mut closed = BTreeSet::new();
+        for (id, agent) in &self.agents {
+            timers.extend(timers_of_agent(id, agent).into_iter().flatten());
+            if let Some(no) = agent.no {
+                rank_agent(&mut self.index, &self.policy, no, agent);
+            }
+        }
+        let mut conversations = std::mem::take(&mut self.conversations);
+        for (id, conversation) in &mut conversations {
+            timers.extend(self.timers_of(*id, conversation).into_iter().flatten());
+            self.place(*id, conversation);
+        }
+        self.conversations = conversations;
+        timers.extend(self.offers.iter().map(|(id, offer)| (offer.expires_at, Timer::Offer(*id))));
+        for (key, thread) in &self.threads {
+            timers.extend(thread.unread_due().map(|at| (at, Timer::Unread(Box::new(key.clone())))));
+        }
+        for (id, queue) in &self.queues {
+            timers.extend(queue.changes_at.map(|at| (at, Timer::Hours(Box::new(id.clone())))));
+            let team = self.index.roster.queues.get(id).filter(|_| queue.closed).copied();
+            closed.extend(team);
+        }
+        self.index.closed = closed;
+        self.index.timers = timers.into_iter().collect();
+    }
+
+    /// Enters what follows from a conversation alone. `before`: the timers that it had.
+    fn enter(&mut self, id: ConversationId, conversation: &mut Conversation, before: Timers) {
+        if self.index.replaying {
+            return;
+        }
+        self.set_timers(before, self.timers_of(id, conversation));
+        self.place(id, conversation);
+    }
+
+    /// Enters it where it is found, save for its timers.
+    fn place(&mut self, id: ConversationId, conversation: &mut Conversation) {
         if conversation.phase.queued() {
             if let Some(direct) = &conversation.direct {
                 *self.index.direct.entry(direct.clone()).or_default() += 1;
@@ -194,8 +265,11 @@ impl State {
         }
     }
 
-    /// Takes out what [`State::enter`] entered.
-    fn leave(&mut self, id: ConversationId, conversation: &Conversation) {
+    /// Takes out what [`State::enter`] entered, save for its timers, which it returns.
+    fn leave(&mut self, id: ConversationId, conversation: &Conversation) -> Timers {
+        if self.index.replaying {
+            return Timers::default();
+        }
         if conversation.phase.queued() {
             if let Some(direct) = &conversation.direct {
                 take_from(&mut self.index.direct, direct);
@@ -208,6 +282,7 @@ impl State {
             self.index.waiting.remove(id, conversation.due_at);
             self.index.dirty_items.remove(&id);
         }
+        self.timers_of(id, conversation)
     }
 
     /// The timers that a conversation sets.
@@ -289,14 +364,12 @@ impl State {
         // the tree. Nothing of what follows looks at other conversations.
         let mut conversations = std::mem::take(&mut self.conversations);
         if let Some(conversation) = conversations.get_mut(&id) {
-            self.leave(id, conversation);
-            let timers = self.timers_of(id, conversation);
+            let timers = self.leave(id, conversation);
             let before = (grips(conversation), conversation.kind.clone(), conversation.terms.labels.clone());
             change(conversation);
             let after = grips(conversation);
             self.shift(id, conversation, before, after);
-            self.set_timers(timers, self.timers_of(id, conversation));
-            self.enter(id, conversation);
+            self.enter(id, conversation, timers);
         }
         self.conversations = conversations;
     }
@@ -314,21 +387,49 @@ impl State {
     }
 
     pub(crate) fn insert_conversation(&mut self, id: ConversationId, mut conversation: Conversation) {
-        conversation.terms = self.index.terms.take((*conversation.terms).clone());
-        self.index.by_customer.insert(conversation.customer, id);
-        self.set_timers(Timers::default(), self.timers_of(id, &conversation));
-        self.enter(id, &mut conversation);
+        self.index.terms.join(&mut conversation.terms);
+        self.index.by_customer.insert((self.kin.root(conversation.customer), id));
+        self.enter(id, &mut conversation, Timers::default());
         self.conversations.insert(id, Box::new(conversation));
+    }
+
+    /// Two customers became one person, or two persons again: their conversations are found under whom they go now.
+    pub(crate) fn change_kin(&mut self, concerned: CustomerId, change: impl FnOnce(&mut contract::kin::Kin)) {
+        let members: Vec<CustomerId> = self.kin.members(concerned).collect();
+        let root = self.kin.root(concerned);
+        let open: Vec<ConversationId> = self.index.open_of(root).collect();
+        change(&mut self.kin);
+        let moved = members.iter().any(|member| self.kin.root(*member) != root);
+        for id in open.into_iter().filter(|_| moved) {
+            let Some(customer) = self.conversations.get(&id).map(|item| item.customer) else { continue };
+            self.index.by_customer.remove(&(root, id));
+            self.index.by_customer.insert((self.kin.root(customer), id));
+        }
+        // What was said to the one is not answered to the other.
+        for id in self.open_with(&members) {
+            let Some(customer) = self.conversations.get(&id).map(|item| self.kin.root(item.customer)) else { continue };
+            let (threads, kin) = (&self.threads, &self.kin);
+            let ours = |key: &crate::conversation::ThreadKey| {
+                threads.get(key).is_none_or(|thread| kin.root(thread.customer) == customer)
+            };
+            if let Some(item) = self.conversations.get_mut(&id)
+                && !item.threads.iter().all(ours)
+            {
+                item.threads.retain(ours);
+            }
+        }
+    }
+
+    fn open_with(&self, customers: &[CustomerId]) -> BTreeSet<ConversationId> {
+        customers.iter().flat_map(|customer| self.index.open_of(self.kin.root(*customer))).collect()
     }
 
     pub(crate) fn remove_conversation(&mut self, id: ConversationId) {
         let Some(conversation) = self.conversations.remove(&id) else { return };
-        self.leave(id, &conversation);
+        let timers = self.leave(id, &conversation);
+        self.set_timers(timers, Timers::default());
         self.index.terms.give_back(&conversation.terms);
-        self.set_timers(self.timers_of(id, &conversation), Timers::default());
-        if self.index.by_customer.get(&conversation.customer) == Some(&id) {
-            self.index.by_customer.remove(&conversation.customer);
-        }
+        self.index.by_customer.remove(&(self.kin.root(conversation.customer), id));
         for grip in grips(&conversation) {
             self.change_agent(&grip.agent, |agent| grip.release(id, &conversation, agent));
         }
@@ -385,7 +486,9 @@ impl State {
     }
 
     pub(crate) fn insert_offer(&mut self, id: OfferId, offer: Offer) {
-        self.index.timers.insert((offer.expires_at, Timer::Offer(id)));
+        if !self.index.replaying {
+            self.index.timers.insert((offer.expires_at, Timer::Offer(id)));
+        }
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
             agent.offers.insert(id);
         }
@@ -427,34 +530,41 @@ impl State {
     }
 
     pub(crate) fn change_queue(&mut self, id: &QueueId, change: impl FnOnce(&mut crate::queue::QueueState)) {
-        let queue = self.queues.entry(id.clone()).or_default();
-        if let Some(at) = queue.changes_at {
-            self.index.timers.remove(&(at, Timer::Hours(Box::new(id.clone()))));
-        }
+        let queue = match self.queues.get_mut(id) {
+            Some(queue) => queue,
+            None => self.queues.entry(id.clone()).or_default(),
+        };
+        let before = queue.changes_at;
         change(queue);
-        if let Some(at) = queue.changes_at {
-            self.index.timers.insert((at, Timer::Hours(Box::new(id.clone()))));
+        if before != queue.changes_at && !self.index.replaying {
+            let timer = |at| (at, Timer::Hours(Box::new(id.clone())));
+            if let Some(before) = before {
+                self.index.timers.remove(&timer(before));
+            }
+            self.index.timers.extend(queue.changes_at.map(timer));
         }
     }
 
     /// Changes an agent, and its place among those with room.
     pub(crate) fn change_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) {
         let Some(agent) = self.agents.get_mut(id) else { return };
-        let before = timers_of_agent(id, agent);
+        let before = (!self.index.replaying).then(|| agent.times());
         change(agent);
-        let no = self.index.roster.numbers.get(id).copied();
-        let slot = no.and_then(|no| self.index.roster.slot(no));
-        let (capacity, interruptible) = slot.map_or((0, 0), |slot| (slot.capacity, slot.interruptible_capacity));
-        agent.excess = agent.excess.min(agent.primary().saturating_sub(capacity));
-        agent.interruptible_excess = agent.interruptible_excess.min(agent.interruptible.saturating_sub(interruptible));
-        let after = timers_of_agent(id, agent);
-        if before != after {
-            for timer in before.into_iter().flatten() {
+        if agent.excess > 0 || agent.interruptible_excess > 0 {
+            let slot = agent.no.and_then(|no| self.index.roster.slot(no));
+            let (capacity, interruptible) = slot.map_or((0, 0), |slot| (slot.capacity, slot.interruptible_capacity));
+            agent.excess = agent.excess.min(agent.primary().saturating_sub(capacity));
+            agent.interruptible_excess =
+                agent.interruptible_excess.min(agent.interruptible.saturating_sub(interruptible));
+        }
+        let Some(before) = before else { return };
+        if before != agent.times() {
+            for timer in timers_at(id, before).into_iter().flatten() {
                 self.index.timers.remove(&timer);
             }
-            self.index.timers.extend(after.into_iter().flatten());
+            self.index.timers.extend(timers_of_agent(id, agent).into_iter().flatten());
         }
-        if let Some(no) = no {
+        if let Some(no) = agent.no {
             rank_agent(&mut self.index, &self.policy, no, agent);
         }
     }
@@ -502,10 +612,14 @@ fn rank_agent(index: &mut Index, policy: &Policy, no: AgentNo, agent: &Agent) {
 
 /// The timers that an agent sets.
 fn timers_of_agent(id: &AgentId, agent: &Agent) -> [Option<(Timestamp, Timer)>; 3] {
-    let rest = agent.rest_until.max(agent.rate_until);
+    timers_at(id, agent.times())
+}
+
+/// The timers of an agent that is due at such times.
+fn timers_at(id: &AgentId, [grace, responding, rest]: [Option<Timestamp>; 3]) -> [Option<(Timestamp, Timer)>; 3] {
     [
-        agent.grace_until.map(|at| (at, Timer::Grace(Box::new(id.clone())))),
-        agent.not_responding_until.map(|at| (at, Timer::Responding(Box::new(id.clone())))),
+        grace.map(|at| (at, Timer::Grace(Box::new(id.clone())))),
+        responding.map(|at| (at, Timer::Responding(Box::new(id.clone())))),
         rest.map(|at| (at, Timer::Rest(Box::new(id.clone())))),
     ]
 }

@@ -202,6 +202,36 @@ impl State {
     pub fn fingerprint(&self) -> Vec<u8> {
         contract::Encoding::MsgPack.encode(self).unwrap_or_default()
     }
+
+    /// The first part of what is derived that differs between two states that are equal: the other ground of R10.
+    /// Between steps, and at the same time.
+    #[must_use]
+    pub fn derived_otherwise(&self, other: &Self) -> Option<&'static str> {
+        let at = self.now.max(other.now);
+        let (a, b) = (&self.index, &other.index);
+        [
+            ("the timers", a.timers == b.timers),
+            ("what waits", a.waiting.at(at, &self.conversations) == b.waiting.at(at, &other.conversations)),
+            ("how many wait", a.waiting.queued() == b.waiting.queued()),
+            ("the agents", a.roster.slots == b.roster.slots),
+            ("who is ready", a.roster.teams == b.roster.teams),
+            ("the conversations of persons", a.by_customer == b.by_customer),
+            ("the closed queues", a.closed == b.closed),
+            ("what is meant for agents", a.direct == b.direct),
+            ("the alarms", a.alarmed == b.alarmed),
+            ("the past", a.past == b.past),
+            ("the threads of customers", a.threads == b.threads),
+            ("the terms", a.terms == b.terms),
+            ("the accounts", a.accounts == b.accounts),
+            ("what was taken in", self.seen == other.seen),
+            (
+                "the numbers of agents",
+                self.agents.values().map(|agent| agent.no).eq(other.agents.values().map(|agent| agent.no)),
+            ),
+        ]
+        .into_iter()
+        .find_map(|(part, same)| (!same).then_some(part))
+    }
 }
 
 /// Checks what can only be seen over the facts in their order: R6, R8, R9, R11, R12.
@@ -212,6 +242,7 @@ pub struct Auditor {
     feeds: BTreeMap<contract::AgentId, u64>,
     threads: BTreeMap<ThreadKey, u64>,
     homes: BTreeMap<ConversationId, contract::CustomerId>,
+    kin: contract::kin::Kin,
     inputs: BTreeSet<u128>,
     found: Vec<Violation>,
 }
@@ -250,6 +281,8 @@ impl Auditor {
                     format!("{offer} ended twice, or was never made")
                 });
             }
+            Event::CustomerMerged { customer, from, .. } => self.kin.merge(*customer, *from),
+            Event::CustomerSplit { customer, .. } => self.kin.split(*customer),
             Event::ConversationOpened { conversation, customer, .. } => {
                 let before = self.homes.insert(*conversation, *customer);
                 self.require(before.is_none(), Invariant::OneHome, || format!("{conversation} was opened twice"));
@@ -258,12 +291,21 @@ impl Auditor {
                 if envelope.kind == EnvelopeKind::Message && !self.inputs.insert(envelope.fingerprint()) {
                     self.fail(Invariant::RepeatsChangeNothing, format!("{conversation} took a message in twice"));
                 }
-                if emitted.reach.customer.is_none() || emitted.reach.customer != self.homes.get(conversation).copied() {
+                let person = |customer: Option<contract::CustomerId>| customer.map(|customer| self.kin.root(customer));
+                let home = person(self.homes.get(conversation).copied());
+                if home.is_none() || person(emitted.reach.customer) != home {
                     self.fail(Invariant::OneHome, format!("a message of {conversation} has no customer, or another's"));
                 }
                 self.check_thread(ThreadKey::new(&envelope.account, &envelope.thread.key), *thread_seq);
             }
-            Event::MessageSent { thread, thread_seq, .. } | Event::MessageNotified { thread, thread_seq, .. } => {
+            Event::CustomerErased { customers, .. } => {
+                customers.iter().for_each(|customer| self.kin.forget(*customer));
+                // A thread that comes again counts from 1 again.
+                self.threads.retain(|key, _| state.threads.contains_key(key));
+            }
+            Event::MessageSent { thread, thread_seq, .. }
+            | Event::MessageMirrored { thread, thread_seq, .. }
+            | Event::MessageNotified { thread, thread_seq, .. } => {
                 self.check_thread(ThreadKey::new(&thread.account, &thread.thread.key), *thread_seq);
             }
             _ => {}

@@ -9,10 +9,13 @@
 //!
 //! `README.md` beside this crate states the assignment problem before the code solves it.
 
+mod about;
 mod agent;
 mod apply;
+mod call;
 mod classify;
 mod command;
+mod contact;
 mod conversation;
 mod enqueue;
 mod evolve;
@@ -25,6 +28,8 @@ mod matching;
 mod order;
 mod queue;
 mod receipt;
+mod replay;
+mod rest;
 mod roster;
 mod seen;
 mod shadow;
@@ -35,14 +40,20 @@ mod tick;
 mod timer;
 mod view;
 mod waiting;
+mod wish;
 
+pub use about::About;
 pub use agent::Agent;
 pub use command::{Answer, CommandInput};
+pub use contact::{Addresses, NoAddresses, Shown, Switch, Unread, scheme_of, spell};
 pub use contract::answer::{AgentView, Counts, Explanation};
 pub use conversation::{Conversation, Offer, Past, Phase, ThreadKey, ThreadState};
 pub use liveness::Liveness;
 pub use order::Precedence;
 pub use queue::QueueState;
+pub use replay::Replay;
+pub use rest::{Kept, named_by_address};
 pub use shadow::Shadow;
 pub use state::{Emitted, Reach, State, Step};
 pub use timer::Timer;
+pub use wish::Wish;

@@ -94,18 +94,16 @@ impl State {
     /// Offers a waiting conversation, or what the best agent for it has in a queue that goes before this one's;
     /// says which it was.
     fn offer_in_turn(&mut self, step: &mut Step, id: ConversationId) -> Option<ConversationId> {
-        if self.index.roster.ranks
-            && let Some((agent, _)) = self.choose(id, step.at)
-        {
-            let no = self.index.roster.numbers.get(&agent).copied();
-            let first = no.and_then(|no| self.first_item_for(no, step.at)).map(|first| first.conversation);
+        let choice = self.choose(id, step.at)?;
+        if self.index.roster.ranks {
+            let first = self.first_item_for(choice.0, step.at).map(|first| first.conversation);
             if let Some(first) = first.filter(|first| *first != id)
-                && self.offer_best(step, first)
+                && let Some(better) = self.choose(first, step.at)
             {
-                return Some(first);
+                return self.offer_best(step, first, better).then_some(first);
             }
         }
-        self.offer_best(step, id).then_some(id)
+        self.offer_best(step, id, choice).then_some(id)
     }
 
     /// The first item that the agent may take.
@@ -119,7 +117,7 @@ impl State {
             now,
             |home| self.is_team_open(home),
             |class| self.fits(class, no, slot),
-            |place, item| self.takes(place, item, slot),
+            |item| self.takes(item, slot),
         )
     }
 
@@ -146,12 +144,10 @@ impl State {
             .then_some(place)
     }
 
-    /// Whether an agent that fits its class in this way may take an item.
-    fn takes(&self, place: Place, item: &ItemKey, slot: &Slot) -> bool {
+    /// Whether an agent that fits its class may take an item that is old enough for it.
+    fn takes(&self, item: &ItemKey, slot: &Slot) -> bool {
         let Some(waiting) = self.conversations.get(&item.conversation) else { return false };
-        place.delay_ms <= waiting.reached.0
-            && !waiting.asked.contains(&slot.id)
-            && waiting.keeper.as_ref() != Some(&slot.id)
+        !waiting.asked.contains(&slot.id) && waiting.keeper.as_ref() != Some(&slot.id)
     }
 
     fn takes_channel(&self, state: &Agent, kind: &contract::ChannelKind) -> bool {
@@ -188,10 +184,10 @@ impl State {
         })
     }
 
-    /// Offers a waiting conversation to the best agents there are for it; says whether there was one. One that
-    /// has grown too old to be anybody's at once goes where such ones are looked through.
-    fn offer_best(&mut self, step: &mut Step, id: ConversationId) -> bool {
-        let Some((agent, decision)) = self.choose(id, step.at) else { return false };
+    /// Offers a waiting conversation to the best agents there are for it. One that has grown too old to be anybody's at
+    /// once goes where such ones are looked through.
+    fn offer_best(&mut self, step: &mut Step, id: ConversationId, (best, decision): (AgentNo, Decision)) -> bool {
+        let Some(agent) = self.index.roster.slot(best).map(|slot| slot.id.clone()) else { return false };
         if self.send_stale_away(step, id) {
             return true;
         }
@@ -237,11 +233,12 @@ impl State {
 
     /// The agent that a waiting conversation would be offered to.
     pub(crate) fn best_agent(&self, id: ConversationId, now: Timestamp) -> Option<AgentId> {
-        self.choose(id, now).map(|(agent, _)| agent)
+        let (best, _) = self.choose(id, now)?;
+        self.index.roster.slot(best).map(|slot| slot.id.clone())
     }
 
     /// The best eligible agent for a waiting conversation, and why. `None`: there is none now.
-    fn choose(&self, id: ConversationId, now: Timestamp) -> Option<(AgentId, Decision)> {
+    fn choose(&self, id: ConversationId, now: Timestamp) -> Option<(AgentNo, Decision)> {
         let conversation = self.conversations.get(&id)?;
         let class = self.index.waiting.class_of(id)?;
         if !self.is_team_open(class.home) {
@@ -252,19 +249,28 @@ impl State {
         let ring = conversation.queue.as_ref().and_then(|queue| self.policy.queues.get(queue)).map_or(1, |q| q.ring);
         let looked_at = if small { usize::MAX } else { (1 + RUNNERS_UP).max(usize::from(ring)) };
         let able = self.able(class, conversation, looked_at);
-        let first = able.first()?;
-        let chosen = self.index.roster.slot(first.agent)?.id.clone();
+        let best = able.first()?.agent;
         let tie_break = SmolStr::new_static(tie_break(&able));
         let eligible: Vec<Candidate> = able.iter().filter_map(|merit| self.candidate(merit)).collect();
         let mut decision = Decision { tie_break, eligible, step: conversation.step, ..Decision::default() };
-        self.explain_members(id, if small { usize::MAX } else { 0 }, &mut decision, now);
-        Some((chosen, decision))
+        if small || !conversation.asked.is_empty() {
+            self.explain_members(id, if small { usize::MAX } else { 0 }, &mut decision, now);
+        } else {
+            let home = self.index.roster.team(class.home).map_or(&[][..], |team| &team.members);
+            let listed = able.iter().filter(|merit| home.binary_search(&merit.agent).is_ok()).count();
+            decision.unlisted = u32::try_from(home.len().saturating_sub(listed)).unwrap_or(u32::MAX);
+        }
+        Some((best, decision))
     }
 
     /// The agents who may take an item now, best first; at least the first `enough` of them.
     fn able(&self, class: &Class, item: &Conversation, enough: usize) -> Vec<Merit> {
         let roster = &self.index.roster;
         let merit = |no: AgentNo| {
+            // The table first: most who are looked at lack a skill.
+            if !class.must.skilled(no, roster) {
+                return None;
+            }
             let slot = roster.slot(no).filter(|slot| slot.live.ready)?;
             let place = self.fits(class, no, slot)?;
             let free = place.delay_ms <= item.reached.0
@@ -276,13 +282,12 @@ impl State {
         let mut found: Vec<Merit> = named.filter_map(|agent| merit(*roster.numbers.get(agent)?)).collect();
         if enough > found.len() {
             let ready: usize = class.teams.iter().map(|team| roster.count_ready(*team)).sum();
-            let covered = class.cover_size(roster);
+            let covered = class.cover_size;
             let few = covered.unwrap_or(ready).min(ready);
             let orderly = class.prefer.is_empty() && class.counted.is_empty() && class.teams == [class.home];
             // In the queue's own order the first ones that fit are the best; they come after about as many as there
-            // are for each who has the skill.
-            let steps = ready / covered.unwrap_or(ready).max(1) + 1;
-            if orderly && steps.saturating_mul(enough) <= few {
+            // are for each who has the skills.
+            if orderly && class.rarity.saturating_mul(enough) / 1000 <= few {
                 let home = roster.team(class.home).into_iter().flat_map(|team| &team.ready);
                 found.extend(home.filter_map(|rank| merit(rank.agent)).take(enough));
             } else if let Some(levels) = class.by_level(roster).filter(|_| enough < usize::MAX) {
@@ -333,12 +338,11 @@ impl State {
 
     fn candidate(&self, merit: &Merit) -> Option<Candidate> {
         let slot = self.index.roster.slot(merit.agent)?;
-        let state = self.agents.get(&slot.id)?;
         Some(Candidate {
             agent: slot.id.clone(),
-            load: state.load,
+            load: slot.live.standing.load,
             capacity: slot.capacity,
-            last_assigned_at: state.last_assigned_at,
+            last_assigned_at: slot.live.standing.last_assigned_at(),
             affinity: if merit.affinity == u32::MAX { 0 } else { merit.affinity + 1 },
             tier: u32::from(merit.tier),
             preferred: u32::try_from(-merit.preferred).unwrap_or(0),

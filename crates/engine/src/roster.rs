@@ -18,7 +18,7 @@ pub(crate) type SkillNo = u32;
 pub(crate) type TeamNo = u32;
 
 /// How an agent belongs to a team.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seat {
     pub(crate) team: TeamNo,
     pub(crate) tier: u8,
@@ -27,7 +27,7 @@ pub(crate) struct Seat {
 }
 
 /// An agent as matching sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) id: AgentId,
     /// The teams it belongs to, by rank.
@@ -92,6 +92,11 @@ impl Standing {
         }
     }
 
+    /// When it was last given a conversation.
+    pub(crate) fn last_assigned_at(&self) -> Option<Timestamp> {
+        self.last_assigned.checked_sub(1).map(Timestamp)
+    }
+
     /// A load as a part of the capacity, in units of 2^-32: among agents of one capacity, different loads are
     /// different shares.
     fn share(&self) -> i64 {
@@ -125,7 +130,7 @@ pub(crate) struct Rank {
 }
 
 /// Agents that a step can ask together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Team {
     pub(crate) strategy: Strategy,
     /// Everybody, by number.

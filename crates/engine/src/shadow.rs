@@ -43,7 +43,12 @@ impl Shadow {
         state.evolve(now, &Event::PolicyApplied { version, policy: Arc::new(policy) });
         let mut step = state.open_step(now, Cause::Notice);
         state.follow_hours(&mut step);
-        Self { state, report: ShadowReport { since: now, ..ShadowReport::default() }, ..Self::default() }
+        // What is just being found out is routed by what was said first, which went before.
+        let pending = |(id, item): (contract::ConversationId, &crate::conversation::Conversation)| {
+            Some((id, item.classifying.as_ref()?.facts.clone()))
+        };
+        let begun = live.conversations().filter_map(pending).collect();
+        Self { state, begun, report: ShadowReport { since: now, ..ShadowReport::default() }, ..Self::default() }
     }
 
     /// Looks at a fact of the live engine. For a decision: whether it would have been the same.
@@ -115,7 +120,7 @@ impl Shadow {
     fn route(&mut self, at: Timestamp, id: ConversationId, facts: Facts, live: Option<&Event>) -> bool {
         let Some(customer) = self.state.conversation(id).map(|item| item.customer) else { return true };
         let reopened = matches!(live, Some(Event::ConversationEnqueued { reason, .. }) if *reason == EnqueueReason::Reopened)
-            || self.state.past.get(&customer).is_some_and(|past| past.conversation == id);
+            || self.state.past_of(customer).is_some_and(|past| past.conversation == id);
         let mut step = self.state.open_step(at, Cause::Notice);
         self.state.route_new(&mut step, id, customer, reopened, facts);
         let own = step.emitted.iter().rev().find(|own| matches!(&*own.event, Event::ConversationEnqueued { .. }));

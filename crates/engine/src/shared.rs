@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Equal values, each kept once for as long as somebody has it. Who takes one gives it back.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared<T>(BTreeMap<Arc<T>, u32>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shared<T>(BTreeMap<Arc<T>, (Arc<T>, u32)>);
 
 impl<T: Ord> Default for Shared<T> {
     fn default() -> Self {
@@ -16,21 +16,40 @@ impl<T: Ord> Default for Shared<T> {
 impl<T: Ord> Shared<T> {
     /// The one that is equal; this one if nobody has such a one yet.
     pub(crate) fn take(&mut self, value: T) -> Arc<T> {
-        if let Some((known, _)) = self.0.get_key_value(&value) {
-            let known = Arc::clone(known);
-            if let Some(count) = self.0.get_mut(&value) {
-                *count += 1;
-            }
-            return known;
+        self.known(&value).unwrap_or_else(|| self.enter(Arc::new(value)))
+    }
+
+    /// The one that is equal; a copy of this one if nobody has such a one yet.
+    pub(crate) fn take_like(&mut self, value: &T) -> Arc<T>
+    where
+        T: Clone,
+    {
+        self.known(value).unwrap_or_else(|| self.enter(Arc::new(value.clone())))
+    }
+
+    /// Puts the one that is equal in place of this one; keeps this one if nobody has such a one yet.
+    pub(crate) fn join(&mut self, value: &mut Arc<T>) {
+        match self.known(value) {
+            Some(known) => *value = known,
+            None => drop(self.enter(Arc::clone(value))),
         }
-        let value = Arc::new(value);
-        self.0.insert(Arc::clone(&value), 1);
+    }
+
+    /// The one that is equal, which one more has then.
+    fn known(&mut self, value: &T) -> Option<Arc<T>> {
+        let (known, count) = self.0.get_mut(value)?;
+        *count += 1;
+        Some(Arc::clone(known))
+    }
+
+    fn enter(&mut self, value: Arc<T>) -> Arc<T> {
+        self.0.insert(Arc::clone(&value), (Arc::clone(&value), 1));
         value
     }
 
     /// One of those who had it has it no more.
     pub(crate) fn give_back(&mut self, value: &T) {
-        if let Some(count) = self.0.get_mut(value) {
+        if let Some((_, count)) = self.0.get_mut(value) {
             *count -= 1;
             if *count == 0 {
                 self.0.remove(value);

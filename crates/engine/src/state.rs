@@ -1,20 +1,24 @@
 //! The state of one tenant, and the step that an input makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use contract::event::EventRecord;
 use contract::feed::ConversationView;
 use contract::journal::{Cause, Entry, Position};
+use contract::kin::Kin;
 use contract::policy::Policy;
-use contract::{AgentId, ConversationId, CustomerId, Event, OfferId, QueueId, TenantId, Timestamp};
+use contract::{AgentId, ConversationId, CustomerId, Event, OfferId, QueueId, SmolStr, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::about::About;
 use crate::agent::{Agent, Commands};
+use crate::contact::Switch;
 use crate::conversation::{Conversation, Offer, Past, ThreadKey, ThreadState};
 use crate::index::Index;
 use crate::queue::QueueState;
 use crate::seen::Seen;
+use crate::wish::Wished;
 
 /// Everything that routing knows of one tenant.
 ///
@@ -38,8 +42,20 @@ pub struct State {
     pub(crate) queues: BTreeMap<QueueId, QueueState>,
     /// The newest conversation of each customer that has ended, as long as it may matter.
     pub(crate) past: BTreeMap<CustomerId, Past>,
+    /// Which customers are one person.
+    pub(crate) kin: Kin,
+    /// What is known of customers, where anything is.
+    pub(crate) about: BTreeMap<CustomerId, Box<About>>,
+    /// Conversations that are to go on by another channel.
+    pub(crate) switches: BTreeMap<SmolStr, Switch>,
+    /// What customers asked for of the kind in the last day.
+    #[serde(default)]
+    pub(crate) wishes: VecDeque<Wished>,
     pub(crate) seen: Seen,
     pub(crate) admin_commands: Commands,
+    /// Fingerprints of the threads of customers who are not in memory, and under whom these go.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) resting: BTreeSet<(u64, CustomerId)>,
     /// What the policy means.
     #[serde(skip)]
     pub(crate) rules: Rules,
@@ -166,6 +182,7 @@ impl State {
     /// Ends a step: matches what became matchable, and remembers the input.
     pub fn finish(&mut self, step: &mut Step) {
         self.settle(step);
+        self.direct_calls(step);
         let cause = step.cause.clone();
         self.evolve_cause(step.at, &cause);
     }
@@ -238,10 +255,37 @@ impl State {
         self.threads.get(key).map(Box::as_ref)
     }
 
-    /// The customer's open conversation.
+    /// The person's open conversation that began last.
     #[must_use]
     pub fn open_conversation(&self, customer: CustomerId) -> Option<ConversationId> {
-        self.index.by_customer.get(&customer).copied()
+        self.open_conversations(customer).next()
+    }
+
+    /// The person's open conversations, newest first: one, unless the policy keeps topics or threads apart, or two
+    /// customers were found to be one person while both had one.
+    pub fn open_conversations(&self, customer: CustomerId) -> impl Iterator<Item = ConversationId> + '_ {
+        self.index.open_of(self.kin.root(customer)).rev()
+    }
+
+    /// Which customers are one person.
+    #[must_use]
+    pub const fn kin(&self) -> &Kin {
+        &self.kin
+    }
+
+    /// The person's newest conversation that has ended, as long as it may matter.
+    #[must_use]
+    pub fn past_of(&self, customer: CustomerId) -> Option<&Past> {
+        let past = self.kin.members(customer).filter_map(|member| self.past.get(&member));
+        past.max_by_key(|past| (past.closed_at, past.conversation))
+    }
+
+    /// The newest conversations of a person that have ended, one of each that was merged, newest first.
+    #[must_use]
+    pub fn pasts_of(&self, customer: CustomerId) -> Vec<&Past> {
+        let mut past: Vec<&Past> = self.kin.members(customer).filter_map(|member| self.past.get(&member)).collect();
+        past.sort_by_key(|past| std::cmp::Reverse((past.closed_at, past.conversation)));
+        past
     }
 
     /// How many provider events are remembered.

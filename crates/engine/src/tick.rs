@@ -4,6 +4,7 @@ use contract::event::EnqueueReason;
 use contract::journal::Cause;
 use contract::{AgentId, ConversationId, Event, SmolStr, Timestamp};
 
+use crate::contact::{Addresses, NoAddresses};
 use crate::conversation::Phase;
 use crate::enqueue::Entry;
 use crate::state::{State, Step};
@@ -42,12 +43,17 @@ impl State {
     /// Time has come to `now`: everything that was due happens, in the order in which it was due.
     /// `None`: nothing was.
     pub fn tick(&mut self, now: Timestamp) -> Option<Step> {
+        self.tick_with(now, &NoAddresses)
+    }
+
+    /// The same, where somebody knows by which addresses customers are reached.
+    pub fn tick_with(&mut self, now: Timestamp, addresses: &dyn Addresses) -> Option<Step> {
         let mut step = self.begin(now, Cause::Timer);
         loop {
             while self.is_due(step.at) {
                 // Taken out before it fires: what it brings about may set the same one anew.
                 let Some((_, timer)) = self.index.timers.pop_first() else { break };
-                self.fire(&mut step, timer);
+                self.fire(&mut step, timer, addresses);
             }
             if step.is_empty() {
                 return None;
@@ -66,8 +72,9 @@ impl State {
         self.index.timers.first().is_some_and(|(due, _)| *due <= at)
     }
 
-    fn fire(&mut self, step: &mut Step, timer: Timer) {
+    fn fire(&mut self, step: &mut Step, timer: Timer, addresses: &dyn Addresses) {
         match timer {
+            Timer::Unread(thread) => self.send_unread(step, &thread, addresses),
             Timer::Offer(offer) => {
                 let Some(standing) = self.offers.get(&offer).cloned() else { return };
                 let rest = self.policy.offers.rest_after_no_answer_ms;

@@ -2,6 +2,8 @@
 
 use contract::{AgentId, ConversationId, OfferId, QueueId};
 
+use crate::conversation::ThreadKey;
+
 /// Something that is due at a time. The order decides between timers of the same millisecond. Names are boxed:
 /// most timers are of conversations, and should not be longer than theirs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,4 +40,6 @@ pub enum Timer {
     Waited(ConversationId),
     /// An agent that was left alone may be asked again.
     Rest(Box<AgentId>),
+    /// Answers have lain on a thread unread for long.
+    Unread(Box<ThreadKey>),
 }

@@ -3,7 +3,7 @@
 use contract::answer::{AgentView, Counts};
 use contract::event::{Presence, ThreadRef};
 use contract::feed::{ConversationView, OfferView, Snapshot};
-use contract::outbound::{Author, OutCommand};
+use contract::outbound::{Author, Mirrored, OutCommand};
 use contract::{AgentId, ConversationId, Event, SmolStr, TenantId, Timestamp};
 
 use crate::conversation::{Conversation, Phase};
@@ -64,7 +64,7 @@ impl State {
         };
         ConversationView {
             conversation: id,
-            customer: conversation.customer,
+            customer: self.kin.root(conversation.customer),
             customer_name: None,
             state: SmolStr::new_static(conversation.phase.name()),
             queue: conversation.queue.clone(),
@@ -119,20 +119,38 @@ impl State {
     /// The command to a channel that follows from a fact: only what is said to a customer has one.
     #[must_use]
     pub fn out_command(&self, tenant: &TenantId, at: Timestamp, event: &Event, reach: &Reach) -> Option<OutCommand> {
+        let (mut mirrored, mut said, mut call) = (None, None, None);
+        let mut command_id = None;
         let (conversation, message, author, thread, thread_seq, after, content, reply_to) = match event {
             Event::MessageSent { conversation, message, agent, thread, thread_seq, after, content, reply_to } => {
                 let author = Author { agent: Some(agent.clone()), display: Some(self.display_name(agent)) };
                 (conversation, message, author, thread, thread_seq, after, content, reply_to.clone())
             }
-            Event::MessageNotified { conversation, message, thread, thread_seq, after, content, .. } => {
+            Event::MessageNotified { conversation, message, thread, thread_seq, after, content, notice, .. } => {
+                said = Some(notice.clone());
                 let author = Author { agent: None, display: None };
+                (conversation, message, author, thread, thread_seq, after, content, None)
+            }
+            Event::ConversationCallDirected { conversation, message, thread, after, order } => {
+                call = Some(order.clone());
+                let author = Author { agent: None, display: None };
+                (conversation, message, author, thread, &0, after, &Vec::new(), None)
+            }
+            Event::MessageMirrored { conversation, message, thread, thread_seq, after, agent, by, content } => {
+                let display = agent.as_ref().map(|agent| self.display_name(agent));
+                mirrored = Some(Mirrored { by: by.clone(), customer: agent.is_none() });
+                // The message has its own command already.
+                command_id = Some(SmolStr::from(format!("{tenant}/{message}/{thread_seq}")));
+                let author = Author { agent: agent.clone(), display };
                 (conversation, message, author, thread, thread_seq, after, content, None)
             }
             _ => return None,
         };
         Some(OutCommand {
             v: contract::outbound::VERSION,
-            command_id: SmolStr::from(format!("{tenant}/{message}")),
+            command_id: command_id.unwrap_or_else(|| SmolStr::from(format!("{tenant}/{message}"))),
+            notice: said,
+            mirrored,
             tenant: tenant.clone(),
             account: thread.account.clone(),
             thread: thread.thread.clone(),
@@ -146,6 +164,7 @@ impl State {
             reply_to,
             at,
             not_after: None,
+            call,
         })
     }
 

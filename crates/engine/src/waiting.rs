@@ -7,7 +7,7 @@
 //! within one such list the order does not move with time.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use contract::event::Requirement;
@@ -20,6 +20,10 @@ use crate::roster::{AgentNo, Roster, SkillNo, TeamNo};
 
 /// The place of a class.
 pub(crate) type ClassNo = u32;
+
+/// So many classes of which nothing waits are kept: what asks the same often comes again soon, and what follows from a
+/// requirement is dear to find out.
+const EMPTY_MAX: usize = 256;
 
 /// What is the same of all items of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,10 +105,14 @@ impl Test {
         }
     }
 
+    /// Whether it holds of an agent as far as skills go; the rest of it is dearer to find out.
+    pub(crate) fn skilled(&self, no: AgentNo, roster: &Roster) -> bool {
+        !self.never && self.skills.iter().all(|(skill, min, max)| (*min..=*max).contains(&roster.level(no, *skill)))
+    }
+
     /// Whether it holds of an agent.
     pub(crate) fn holds(&self, no: AgentNo, roster: &Roster, id: &AgentId, policy: &contract::policy::Policy) -> bool {
-        !self.never
-            && self.skills.iter().all(|(skill, min, max)| (*min..=*max).contains(&roster.level(no, *skill)))
+        self.skilled(no, roster)
             && (self.rest.is_empty() || {
                 let spec = policy.agents.get(id);
                 spec.is_some_and(|spec| self.rest.iter().all(|expr| policy::expr::holds(expr, spec)))
@@ -128,9 +136,56 @@ pub(crate) struct Class {
     /// There are caps or channels that exclude each other: room is not all.
     pub(crate) capped: bool,
     cover: Option<Vec<(SkillNo, Level)>>,
+    /// How many of its teams have one of the skills of its cover; `None`: it has none.
+    pub(crate) cover_size: Option<usize>,
+    /// About how many of its queue there are, in thousandths, for each who has all the skills.
+    pub(crate) rarity: usize,
+    /// Under what it is found: the skills of its cover, or nothing.
+    pivots: Vec<u32>,
+    /// The different delays of those who are asked, smallest first, without 0.
+    delays: Vec<u64>,
     line: Line,
     /// By nearness.
-    items: [BTreeSet<ItemKey>; 3],
+    items: [Items; 3],
+    /// It stands among those of which nothing waits, or did when it was put there.
+    resting: bool,
+}
+
+/// The items of a class in the order of their queue, apart by how many of the delays of those who are asked they have
+/// reached: who is asked late finds what is old enough without walking past what is not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Items(Vec<BTreeSet<ItemKey>>);
+
+impl Items {
+    fn first(&self) -> Option<ItemKey> {
+        self.0.iter().filter_map(BTreeSet::first).min().copied()
+    }
+
+    /// The first that has reached so many delays and fits.
+    fn first_of(&self, reached: usize, fits: impl Fn(&ItemKey) -> bool) -> Option<&ItemKey> {
+        let old = self.0.get(reached..).unwrap_or_default();
+        old.iter().filter_map(|items| items.iter().find(|item| fits(item))).min()
+    }
+
+    fn insert(&mut self, reached: u16, item: ItemKey) {
+        let reached = usize::from(reached);
+        if self.0.len() <= reached {
+            self.0.resize_with(reached + 1, BTreeSet::new);
+        }
+        if let Some(items) = self.0.get_mut(reached) {
+            items.insert(item);
+        }
+    }
+
+    fn remove(&mut self, reached: u16, item: &ItemKey) {
+        if let Some(items) = self.0.get_mut(usize::from(reached)) {
+            items.remove(item);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(BTreeSet::is_empty)
+    }
 }
 
 impl Class {
@@ -157,8 +212,26 @@ impl Class {
             number(skill).map_or(0, |no| teams.iter().map(|team| roster.how_many(*team, no, level)).sum())
         };
         let cover = policy::expr::cover(&step.must, &cost);
-        let cover =
+        let cover: Option<Vec<(SkillNo, Level)>> =
             cover.map(|cover| cover.iter().filter_map(|(skill, level)| Some((number(skill)?, *level))).collect());
+        let have = |(skill, level): &(SkillNo, Level)| -> usize {
+            teams.iter().map(|team| roster.how_many(*team, *skill, *level)).sum()
+        };
+        let cover_size = cover.as_ref().map(|cover| cover.iter().map(have).sum());
+        let pivots = match &cover {
+            Some(cover) => cover.iter().map(|(skill, level)| pivot(*skill, *level)).collect(),
+            None => vec![0],
+        };
+        let must = Test::of(&step.must, roster);
+        // As if who has the one skill had the others no more often than anybody.
+        let members = roster.team(home).map_or(0, |team| team.members.len());
+        let rarity = must.skills.iter().fold(1000_usize, |rarity, (skill, level, _)| {
+            rarity.saturating_mul(members) / roster.how_many(home, *skill, *level).max(1)
+        });
+        let mut delays: Vec<u64> =
+            teams.iter().filter_map(|team| roster.team(*team)).flat_map(|team| &team.delays).copied().collect();
+        delays.sort_unstable();
+        delays.dedup();
         let counted = if queue.best_skilled {
             policy::expr::required_skills(&step.must).iter().filter_map(|(skill, _)| number(skill)).collect()
         } else {
@@ -169,24 +242,30 @@ impl Class {
         Some(Self {
             home,
             teams,
-            must: Test::of(&step.must, roster),
+            must,
             prefer: step.prefer.iter().map(|prefer| (Test::of(&prefer.when, roster), prefer.weight)).collect(),
             counted,
             tier_max: step.pool.tier_max,
             capped,
             cover,
+            cover_size,
+            rarity,
+            pivots,
+            delays,
             line: Line::of(queue),
             items: Default::default(),
+            resting: false,
             key,
         })
     }
 
-    /// How many of its teams have one of the skills of its cover; `None`: it has none.
-    pub(crate) fn cover_size(&self, roster: &Roster) -> Option<usize> {
-        let of = |(skill, level): &(SkillNo, Level)| -> usize {
-            self.teams.iter().map(|team| roster.how_many(*team, *skill, *level)).sum()
-        };
-        self.cover.as_ref().map(|cover| cover.iter().map(of).sum())
+    /// How many of its delays a wait has reached.
+    fn reached(&self, wait: u64) -> u16 {
+        u16::try_from(self.delays.partition_point(|delay| *delay <= wait)).unwrap_or(u16::MAX)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.items.iter().all(Items::is_empty)
     }
 
     /// Those of its teams who have one of the skills of its cover; some of them perhaps twice.
@@ -227,9 +306,9 @@ impl Class {
         }
     }
 
-    /// Its items in the order of their queue, apart by nearness.
+    /// Its items.
     pub(crate) fn items(&self) -> impl Iterator<Item = &ItemKey> {
-        self.items.iter().flatten()
+        self.items.iter().flat_map(|items| &items.0).flatten()
     }
 
     /// Where an agent belongs to its teams: the best tier and rank, and the shortest delay, of all seats that
@@ -257,13 +336,36 @@ pub(crate) struct Place {
     pub(crate) delay_ms: u64,
 }
 
-/// Where a list of classes is found: the team that is asked, the skill and level (0: none), the queue, the
-/// nearness.
-type ListKey = (TeamNo, u32, TeamNo, Nearness);
+/// Where a list of classes is found among those of the team that is asked: the skill and level (0: none), the queue,
+/// the nearness.
+type ListKey = (u32, TeamNo, Nearness);
+/// The classes that ask a team.
+type Lists = BTreeMap<ListKey, BTreeSet<(ItemKey, ClassNo)>>;
+
+/// Where an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    class: ClassNo,
+    /// How many of the delays of its class it has reached.
+    reached: u16,
+    nearness: Nearness,
+    key: ItemKey,
+}
 
 /// A skill at a level, as a number whose order is first that of skills.
 const fn pivot(skill: SkillNo, level: Level) -> u32 {
     (skill + 1) << 8 | level as u32
+}
+
+type Key = Option<Arc<ClassKey>>;
+
+/// What waits, to be compared.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Listed {
+    places: BTreeMap<ConversationId, (Key, Spot)>,
+    lists: BTreeMap<(TeamNo, ListKey), Vec<(ItemKey, Key)>>,
+    items: BTreeMap<Arc<ClassKey>, BTreeSet<ItemKey>>,
+    changes: BTreeSet<(Timestamp, ConversationId)>,
 }
 
 /// The waiting conversations as matching sees them.
@@ -272,8 +374,10 @@ pub(crate) struct Waiting {
     classes: Vec<Option<Class>>,
     vacant: Vec<ClassNo>,
     by_key: BTreeMap<Arc<ClassKey>, ClassNo>,
-    lists: BTreeMap<ListKey, BTreeSet<(ItemKey, ClassNo)>>,
-    places: BTreeMap<ConversationId, (ClassNo, Nearness, ItemKey)>,
+    /// Those of which nothing waits, the longest so first; some of them perhaps in use again.
+    empty: VecDeque<ClassNo>,
+    lists: BTreeMap<TeamNo, Lists>,
+    places: BTreeMap<ConversationId, Spot>,
     /// When the nearness of items changes.
     changes: BTreeSet<(Timestamp, ConversationId)>,
     /// How many wait, by queue.
@@ -286,7 +390,7 @@ impl Waiting {
     }
 
     pub(crate) fn class_of(&self, id: ConversationId) -> Option<&Class> {
-        self.class(self.places.get(&id)?.0)
+        self.class(self.places.get(&id)?.class)
     }
 
     /// The class of what asks the same, if anything of it waits.
@@ -302,14 +406,15 @@ impl Waiting {
         self.places.len()
     }
 
+    /// What waits, by class.
     pub(crate) fn classes(&self) -> impl Iterator<Item = &Class> {
-        self.classes.iter().flatten()
+        self.classes.iter().flatten().filter(|class| !class.is_empty())
     }
 
     /// The place of a waiting conversation among all.
     pub(crate) fn precedence(&self, id: ConversationId, now: Timestamp) -> Option<Precedence> {
-        let (no, nearness, key) = self.places.get(&id)?;
-        Some(self.class(*no)?.line.precedence(*nearness, key, now))
+        let Spot { class, nearness, key, .. } = self.places.get(&id)?;
+        Some(self.class(*class)?.line.precedence(*nearness, key, now))
     }
 
     /// Enters an item; says what all of its class ask.
@@ -343,20 +448,22 @@ impl Waiting {
         };
         let class = self.classes.get(no as usize).and_then(Option::as_ref)?;
         let requirement = Arc::clone(&class.key.requirement);
-        let (nearness, place) = class.line.place(id, item, now);
+        let (nearness, key) = class.line.place(id, item, now);
         let change = class.line.next_change(item.due_at, now);
-        *self.counts.entry(class.key.queue.clone()).or_default() += 1;
+        match self.counts.get_mut(&class.key.queue) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(class.key.queue.clone(), 1)),
+        }
         self.changes.extend(change.map(|at| (at, id)));
-        self.places.insert(id, (no, nearness, place));
-        self.change_class(no, nearness, |items| {
-            items.insert(place);
-        });
+        let spot = Spot { class: no, reached: class.reached(item.reached.0), nearness, key };
+        self.places.insert(id, spot);
+        self.change_items(no, nearness, |items| items.insert(spot.reached, key));
         Some(requirement)
     }
 
     /// Takes an item out.
     pub(crate) fn remove(&mut self, id: ConversationId, due: Option<Timestamp>) {
-        let Some((no, nearness, place)) = self.places.remove(&id) else { return };
+        let Some(Spot { class: no, reached, nearness, key }) = self.places.remove(&id) else { return };
         let Some(class) = self.classes.get(no as usize).and_then(Option::as_ref) else { return };
         let window_began = match nearness {
             Nearness::Far => due.and_then(|due| class.line.next_change(Some(due), Timestamp(0))),
@@ -369,16 +476,29 @@ impl Waiting {
         if let Some(at) = window_began {
             self.changes.remove(&(at, id));
         }
-        self.change_class(no, nearness, |items| {
-            items.remove(&place);
-        });
-        let class = self.class(no).filter(|class| class.items.iter().all(BTreeSet::is_empty));
-        if let Some(key) = class.map(|class| Arc::clone(&class.key)) {
-            self.by_key.remove(&key);
-            if let Some(place) = self.classes.get_mut(no as usize) {
+        self.change_items(no, nearness, |items| items.remove(reached, &key));
+        self.rest(no);
+    }
+
+    /// A class of which nothing waits any more is kept for a while; the one that has been so longest is forgotten.
+    fn rest(&mut self, no: ClassNo) {
+        let class = self.classes.get_mut(no as usize).and_then(Option::as_mut);
+        let Some(class) = class.filter(|class| !class.resting && class.is_empty()) else { return };
+        class.resting = true;
+        self.empty.push_back(no);
+        if self.empty.len() <= EMPTY_MAX {
+            return;
+        }
+        let Some(oldest) = self.empty.pop_front() else { return };
+        let Some(place) = self.classes.get_mut(oldest as usize) else { return };
+        match place {
+            Some(class) if class.is_empty() => {
+                self.by_key.remove(&class.key);
                 *place = None;
+                self.vacant.push(oldest);
             }
-            self.vacant.push(no);
+            Some(class) => class.resting = false,
+            None => {}
         }
     }
 
@@ -386,41 +506,32 @@ impl Waiting {
     pub(crate) fn advance(&mut self, now: Timestamp, items: &BTreeMap<ConversationId, Box<Conversation>>) {
         while let Some((at, id)) = self.changes.first().copied().filter(|(at, _)| *at <= now) {
             self.changes.remove(&(at, id));
-            let (Some((no, before, place)), Some(item)) = (self.places.get(&id).copied(), items.get(&id)) else {
-                continue;
-            };
-            let Some(class) = self.class(no) else { continue };
-            let (after, new) = class.line.place(id, item, now);
+            let (Some(before), Some(item)) = (self.places.get(&id).copied(), items.get(&id)) else { continue };
+            let Some(class) = self.class(before.class) else { continue };
+            let (nearness, key) = class.line.place(id, item, now);
             let change = class.line.next_change(item.due_at, now);
             self.changes.extend(change.map(|at| (at, id)));
-            self.places.insert(id, (no, after, new));
-            self.change_class(no, before, |items| {
-                items.remove(&place);
-            });
-            self.change_class(no, after, |items| {
-                items.insert(new);
-            });
+            self.places.insert(id, Spot { nearness, key, ..before });
+            self.change_items(before.class, before.nearness, |items| items.remove(before.reached, &before.key));
+            self.change_items(before.class, nearness, |items| items.insert(before.reached, key));
         }
     }
 
     /// Changes the items of a class, and its place in the lists when its first item is another then.
-    fn change_class(&mut self, no: ClassNo, nearness: Nearness, change: impl FnOnce(&mut BTreeSet<ItemKey>)) {
+    fn change_items(&mut self, no: ClassNo, nearness: Nearness, change: impl FnOnce(&mut Items)) {
         let Some(class) = self.classes.get_mut(no as usize).and_then(Option::as_mut) else { return };
         let Some(items) = class.items.get_mut(nearness as usize) else { return };
-        let before = items.first().copied();
+        let before = items.first();
         change(items);
-        let after = items.first().copied();
+        let after = items.first();
         if before == after {
             return;
         }
-        let covers: Vec<u32> = match &class.cover {
-            Some(cover) => cover.iter().map(|(skill, level)| pivot(*skill, *level)).collect(),
-            None => vec![0],
-        };
         for team in &class.teams {
-            for cover in &covers {
-                let key = (*team, *cover, class.home, nearness);
-                let list = self.lists.entry(key).or_default();
+            let lists = self.lists.entry(*team).or_default();
+            for pivot in &class.pivots {
+                let key = (*pivot, class.home, nearness);
+                let list = lists.entry(key).or_default();
                 if let Some(before) = before {
                     list.remove(&(before, no));
                 }
@@ -428,9 +539,37 @@ impl Waiting {
                     list.insert((after, no));
                 }
                 if list.is_empty() {
-                    self.lists.remove(&key);
+                    lists.remove(&key);
                 }
             }
+            if lists.is_empty() {
+                self.lists.remove(team);
+            }
+        }
+    }
+
+    /// How many wait in each queue where anything does.
+    pub(crate) fn queued(&self) -> BTreeMap<&QueueId, u32> {
+        self.counts.iter().filter(|(_, count)| **count > 0).map(|(queue, count)| (queue, *count)).collect()
+    }
+
+    /// Everything at a moment, whatever the classes are numbered: what waits where, and which lists say so.
+    pub(crate) fn at(&self, now: Timestamp, conversations: &BTreeMap<ConversationId, Box<Conversation>>) -> Listed {
+        let mut waiting = self.clone();
+        waiting.advance(now, conversations);
+        let key = |no: ClassNo| waiting.class(no).map(|class| Arc::clone(&class.key));
+        let places = waiting.places.iter().map(|(id, spot)| (*id, (key(spot.class), Spot { class: 0, ..*spot })));
+        let lists = waiting.lists.iter().flat_map(|(team, lists)| {
+            lists.iter().map(|(list, items)| {
+                ((*team, *list), items.iter().map(|(item, no)| (*item, key(*no))).collect::<Vec<_>>())
+            })
+        });
+        let items = waiting.classes().map(|class| (Arc::clone(&class.key), class.items().copied().collect()));
+        Listed {
+            places: places.collect(),
+            lists: lists.collect(),
+            items: items.collect(),
+            changes: waiting.changes.clone(),
         }
     }
 
@@ -440,12 +579,11 @@ impl Waiting {
         slot: &'a crate::roster::Slot,
         rank: u8,
     ) -> impl Iterator<Item = (&'a ListKey, &'a BTreeSet<(ItemKey, ClassNo)>)> {
-        let teams = slot.seats.iter().filter(move |seat| seat.rank == rank).map(|seat| seat.team);
-        teams.flat_map(move |team| {
-            let open = self.lists.range((team, 0, 0, Nearness::Far)..(team, 1, 0, Nearness::Far));
+        let teams = slot.seats.iter().filter(move |seat| seat.rank == rank);
+        teams.filter_map(|seat| self.lists.get(&seat.team)).flat_map(move |lists| {
+            let open = lists.range((0, 0, Nearness::Far)..(1, 0, Nearness::Far));
             let skills = slot.skills.iter().flat_map(move |(skill, level)| {
-                let from = (team, pivot(*skill, 1), 0, Nearness::Far);
-                self.lists.range(from..(team, pivot(*skill, *level) + 1, 0, Nearness::Far))
+                lists.range((pivot(*skill, 1), 0, Nearness::Far)..(pivot(*skill, *level) + 1, 0, Nearness::Far))
             });
             open.chain(skills)
         })
@@ -461,14 +599,14 @@ impl Waiting {
 
     /// The first item that an agent may take: by the rank of its teams, then by precedence. `fits` says
     /// whether the agent may take what a class asks, and how it stands to it; `takes` whether it may take this
-    /// item of it.
+    /// item of it, once that is old enough.
     pub(crate) fn first_for(
         &self,
         slot: &crate::roster::Slot,
         now: Timestamp,
         is_open: impl Fn(TeamNo) -> bool,
         fits: impl Fn(&Class) -> Option<Place>,
-        takes: impl Fn(Place, &ItemKey) -> bool,
+        takes: impl Fn(&ItemKey) -> bool,
     ) -> Option<Precedence> {
         let mut ranks: Vec<u8> = slot.seats.iter().map(|seat| seat.rank).collect();
         ranks.dedup();
@@ -483,7 +621,7 @@ impl Waiting {
                 let precedence = self.class(*no)?.line.precedence(*nearness, key, now);
                 Some(std::cmp::Reverse((precedence, *no, n)))
             };
-            for ((_, _, home, nearness), list) in self.lists_of(slot, rank) {
+            for ((_, home, nearness), list) in self.lists_of(slot, rank) {
                 if is_open(*home) {
                     rest.push((*nearness, list.iter()));
                     let newest = rest.len() - 1;
@@ -501,7 +639,7 @@ impl Waiting {
                 // are asked.
                 let Some(place) = fits(class).filter(|place| place.rank == rank) else { continue };
                 let Some(items) = class.items.get(*nearness as usize) else { continue };
-                if let Some(item) = items.iter().find(|item| takes(place, item)) {
+                if let Some(item) = items.first_of(usize::from(class.reached(place.delay_ms)), &takes) {
                     let found = class.line.precedence(*nearness, item, now);
                     best = Some(best.map_or(found, |best| best.min(found)));
                 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::policy::{
-    Agent, CapacityPool, Closed, ClosedAction, Fallback, FallbackAction, Order, Policy, Pool, Problem, Queue, Route,
-    STEPS_MAX, Step,
+    AffinityMode, Agent, CapacityPool, Closed, ClosedAction, Fallback, FallbackAction, Order, Policy, Pool, Problem,
+    Queue, Reopen, Route, STEPS_MAX, Step,
 };
 use contract::time::Millis;
 use contract::{AgentId, QueueId};
@@ -48,7 +48,33 @@ pub fn check(policy: &Policy) -> Report {
     circles(policy, &mut report);
     roster(policy, &mut report);
     weights(policy, &mut report);
+    silence(policy, &mut report);
     report
+}
+
+// === customers ===
+
+/// Whoever is forgotten too soon is lost to what the rest of the policy wants to know of them.
+fn silence(policy: &Policy, report: &mut Report) {
+    let after = policy.identity.forget_after_ms;
+    if after.0 == 0 {
+        return;
+    }
+    if after < Millis::from_secs(24 * 3600) {
+        report.warn("identity.forget_after_ms", "customers are forgotten for good after less than a day of silence");
+    }
+    for (id, queue) in policy.queues.iter().filter(|(_, queue)| queue.affinity.mode != AffinityMode::None) {
+        if queue.affinity.window_ms > after {
+            let message = "is longer than customers are remembered (identity.forget_after_ms)";
+            report.warn(format!("queues.{id}.affinity.window_ms"), message);
+        }
+    }
+    for (kind, channel) in &policy.channels {
+        if matches!(channel.reopen, Reopen::WithinMs(span) if span > after) {
+            let message = "is longer than customers are remembered (identity.forget_after_ms)";
+            report.warn(format!("channels.{kind}.reopen"), message);
+        }
+    }
 }
 
 // === calendars and rules ===

@@ -2,13 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::Envelope;
-use contract::envelope::{Assurance, Part, TextFormat};
+use contract::envelope::{Account, Assurance, Part, TextFormat, Thread, ThreadKind};
 use contract::event::Classification;
 use contract::policy::Value;
+use contract::{ChannelKind, Envelope};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use whatlang::Lang;
+
+/// What kind of medium a conversation runs on: the account's, save that a call, whatever account it came by, is `voice`.
+#[must_use]
+pub fn kind_of(account: &Account, thread: &Thread) -> ChannelKind {
+    match thread.kind {
+        ThreadKind::Call => ChannelKind::new("voice").unwrap_or_else(|_| account.kind.clone()),
+        _ => account.kind.clone(),
+    }
+}
 
 /// Most of a message's text that rules look at, in bytes; what is beyond is not read.
 const TEXT_MAX: usize = 4096;
@@ -59,7 +68,7 @@ impl Facts {
             .or_else(|| classification.and_then(|found| found.language.as_deref()).and_then(language_code));
         let sender = envelope.sender.identity.assurance.unwrap_or_else(|| envelope.sender_auth.assurance());
         Self {
-            channel: envelope.account.kind.clone().into(),
+            channel: kind_of(&envelope.account, &envelope.thread).into(),
             account: envelope.account.id.clone().into(),
             language,
             segment: None,

@@ -18,7 +18,7 @@ pub mod words;
 
 pub use check::{Report, check};
 pub use compiled::{Compiled, Routed};
-pub use facts::{Facts, detect_language};
+pub use facts::{Facts, detect_language, kind_of};
 pub use load::{Loaded, Located, load};
 
 #[cfg(test)]

@@ -7,9 +7,13 @@
 //!
 //! Absent on purpose: async, I/O, clocks, chance, scans. The index is a `DashMap`, looked up by key only.
 
+mod command;
 mod normal;
+mod resolve;
+mod rest;
 mod state;
 mod view;
 
 pub use contract::answer::{CustomerView, Held};
-pub use state::{Customer, IdentityKey, State};
+pub use rest::{Kept, Rest};
+pub use state::{Customer, IdentityKey, State, Suggested, thread_fingerprint};

@@ -53,9 +53,10 @@ impl Rules {
         self.policy.most.get(scheme).map_or(usual, |most| *most as usize)
     }
 
-    /// An identity in its normal form. `None`: it says nothing about who somebody is.
-    pub(crate) fn normal(&self, identity: &Identity, account: &Account) -> Option<Identity> {
-        let region = || self.region_of(account);
+    /// An identity in its normal form, as it came by an account where it came by one. `None`: it says nothing about who
+    /// somebody is.
+    pub(crate) fn normal(&self, identity: &Identity, account: Option<&Account>) -> Option<Identity> {
+        let region = || account.map_or(self.region, |account| self.region_of(account));
         let value = match identity.scheme.as_str() {
             "tel" => self.value("tel", &identity.value, region()),
             scheme => self.value(scheme, &identity.value, None),
@@ -164,7 +165,7 @@ mod tests {
     fn normal_by(policy: &Identities, scheme: &str, value: &str, address: Option<&str>) -> Option<String> {
         let identity = serde_json::json!({"scheme": scheme, "value": value, "scope": "global"});
         let identity = serde_json::from_value(identity).unwrap();
-        Rules::new(policy).normal(&identity, &account(address)).map(|identity| identity.value.to_string())
+        Rules::new(policy).normal(&identity, Some(&account(address))).map(|identity| identity.value.to_string())
     }
 
     fn normal(scheme: &str, value: &str) -> Option<String> {
@@ -241,8 +242,8 @@ mod tests {
     fn what_was_sent_is_kept() {
         let identity = serde_json::json!({"scheme": "email", "value": "Ann@Example.com", "scope": "global"});
         let identity: Identity = serde_json::from_value(identity).unwrap();
-        let normal = Rules::default().normal(&identity, &account(None)).unwrap();
+        let normal = Rules::default().normal(&identity, None).unwrap();
         assert_eq!(normal.raw.as_deref(), Some("Ann@Example.com"));
-        assert_eq!(Rules::default().normal(&normal, &account(None)), Some(normal), "normalising again changes nothing");
+        assert_eq!(Rules::default().normal(&normal, None), Some(normal), "normalising again changes nothing");
     }
 }

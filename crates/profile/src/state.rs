@@ -3,24 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::answer::Held;
-use contract::envelope::{Assurance, Identity, Scope};
+use contract::envelope::{Account, Assurance, Identity, Scope, fingerprint};
+use contract::kin::Kin;
 use contract::policy::Identities;
 use contract::{CustomerId, Envelope, Event, SmolStr, Timestamp};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::normal::Rules;
-
-/// How many identities a customer may have; more are not linked (a shared device, a test address).
-const IDENTITIES_MAX: usize = 64;
+use crate::rest::{Rest, Resting};
 
 /// What makes two identities the same: scheme, scope and normalised value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityKey {
-    scheme: SmolStr,
-    scope: Scope,
-    scope_id: Option<SmolStr>,
-    value: SmolStr,
+    pub(crate) scheme: SmolStr,
+    pub(crate) scope: Scope,
+    pub(crate) scope_id: Option<SmolStr>,
+    pub(crate) value: SmolStr,
 }
 
 impl IdentityKey {
@@ -35,6 +34,12 @@ impl IdentityKey {
             value: identity.value.clone(),
         }
     }
+
+    /// What is kept of it when its customer is erased: enough to know it again, not to tell it.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        let scope_id = self.scope_id.as_deref().unwrap_or_default();
+        fingerprint(["identity", &self.scheme, self.scope.as_str(), scope_id, &self.value])
+    }
 }
 
 /// A customer.
@@ -48,22 +53,65 @@ pub struct Customer {
     pub identities: Vec<Held>,
 }
 
+impl Customer {
+    /// Whether anything of it is proven.
+    pub(crate) fn trusted(&self) -> bool {
+        self.identities.iter().any(|held| held.assurance == Assurance::Verified)
+    }
+}
+
+/// Why two customers may be one, for a person to decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suggested {
+    /// What both have.
+    pub identity: Identity,
+    /// Why it is not certain.
+    pub reason: SmolStr,
+    /// Since when it is open.
+    pub since: Timestamp,
+}
+
 /// The customers of one tenant.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    last_customer: u64,
-    customers: BTreeMap<CustomerId, Customer>,
+    pub(crate) last_customer: u64,
+    pub(crate) customers: BTreeMap<CustomerId, Customer>,
+    /// Which of them are one person.
+    pub(crate) kin: Kin,
+    /// Pairs that may be one person, the lower number first.
+    pub(crate) suggestions: BTreeMap<(CustomerId, CustomerId), Suggested>,
+    /// Pairs that a person told apart, the lower number first.
+    pub(crate) apart: BTreeSet<(CustomerId, CustomerId)>,
+    /// Customers that were erased, and when.
+    pub(crate) erased: BTreeMap<CustomerId, Timestamp>,
+    /// Fingerprints of their identities and threads, and when.
+    pub(crate) gone: BTreeMap<u128, Timestamp>,
+    /// Customers who are not in memory.
+    #[serde(default, skip_serializing_if = "Resting::is_empty")]
+    pub(crate) resting: Resting,
     /// Verified identities: one customer each.
     #[serde(skip)]
-    verified: DashMap<IdentityKey, CustomerId>,
-    /// Claimed identities under which customers were first met. Not the claims made on top: typing
+    pub(crate) verified: DashMap<IdentityKey, CustomerId>,
+    /// Claimed identities: everybody who claims them, those first who have nothing else to be found by. Typing
     /// somebody's address into a form must not catch that somebody's next message.
     #[serde(skip)]
-    claimed: DashMap<IdentityKey, BTreeSet<CustomerId>>,
+    pub(crate) claimed: DashMap<IdentityKey, Claims>,
     /// What the policy says of addresses, and the version that it was read from.
     #[serde(skip)]
-    rules: (Option<u64>, Rules),
+    pub(crate) rules: (Option<u64>, Rules),
 }
+
+/// Who claims an identity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// Those who were first met under it, and are found by it.
+    pub(crate) met: BTreeSet<CustomerId>,
+    /// Those who named it besides; no more than [`CLAIMS_MAX`].
+    pub(crate) named: BTreeSet<CustomerId>,
+}
+
+/// How many customers that name an identity are remembered: more is no evidence of anything.
+pub(crate) const CLAIMS_MAX: usize = 16;
 
 impl State {
     /// A tenant without customers.
@@ -79,22 +127,78 @@ impl State {
         }
     }
 
-    /// A customer.
+    /// A customer as it came; what was merged into it is not in it.
     #[must_use]
     pub fn customer(&self, id: CustomerId) -> Option<&Customer> {
         self.customers.get(&id)
     }
 
-    /// How many customers there are.
+    /// How many customers there are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
         self.customers.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are none in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.customers.is_empty()
+    }
+
+    /// Which customers are one person.
+    #[must_use]
+    pub const fn kin(&self) -> &Kin {
+        &self.kin
+    }
+
+    /// The name to show of a person: its own, else that of somebody merged into it.
+    #[must_use]
+    pub fn display(&self, customer: CustomerId) -> Option<SmolStr> {
+        self.kin.members(customer).find_map(|member| self.customers.get(&member)?.display.clone())
+    }
+
+    /// Whether a customer was erased.
+    #[must_use]
+    pub fn is_erased(&self, customer: CustomerId) -> bool {
+        self.erased.contains_key(&customer)
+    }
+
+    /// Whether an envelope was on its way when its sender was erased: it is not taken in.
+    #[must_use]
+    pub fn is_late(&self, envelope: &Envelope) -> bool {
+        if self.gone.is_empty() {
+            return false;
+        }
+        let sender = std::iter::once(&envelope.sender.identity).chain(&envelope.sender.aliases);
+        let keys = sender.filter_map(|identity| self.rules.1.normal(identity, Some(&envelope.account)));
+        let keys = keys.map(|identity| IdentityKey::of(&identity).fingerprint());
+        let thread = thread_fingerprint(&envelope.account, &envelope.thread.key);
+        keys.chain([thread]).any(|key| self.gone.get(&key).is_some_and(|at| envelope.received_at <= *at))
+    }
+
+    /// Everything that a person has, over all that was merged.
+    pub(crate) fn held_by(&self, customer: CustomerId) -> impl Iterator<Item = &Held> {
+        let members = self.kin.members(customer).filter_map(|member| self.customers.get(&member));
+        members.flat_map(|customer| &customer.identities)
+    }
+
+    pub(crate) fn by_verified(&self, identity: &Identity) -> Option<CustomerId> {
+        self.verified.get(&IdentityKey::of(identity)).map(|entry| *entry.value())
+    }
+
+    pub(crate) fn by_claimed(&self, identity: &Identity) -> Option<CustomerId> {
+        self.claimed.get(&IdentityKey::of(identity)).and_then(|claims| claims.met.first().copied())
+    }
+
+    /// Everybody who has an identity: who proved it first, then who claims it.
+    pub(crate) fn owners(&self, identity: &Identity) -> Vec<CustomerId> {
+        let key = IdentityKey::of(identity);
+        let mut owners: Vec<CustomerId> = self.verified.get(&key).map(|entry| *entry.value()).into_iter().collect();
+        if let Some(claims) = self.claimed.get(&key) {
+            owners.extend(claims.met.iter().take(CLAIMS_MAX));
+            owners.extend(&claims.named);
+        }
+        owners
     }
 
     /// Rebuilds the index; for a state that was read from a snapshot.
@@ -109,118 +213,36 @@ impl State {
     }
 
     /// Indexes the identity that a customer has at a place of its list.
-    fn index(&self, customer: CustomerId, at: usize, identity: &Identity, assurance: Assurance) {
+    pub(crate) fn index(&self, customer: CustomerId, at: usize, identity: &Identity, assurance: Assurance) {
         let key = IdentityKey::of(identity);
         match assurance {
             Assurance::Verified => {
                 self.verified.insert(key, customer);
             }
-            Assurance::Claimed if at == 0 => {
-                self.claimed.entry(key).or_default().insert(customer);
-            }
-            Assurance::Claimed => {}
-        }
-    }
-
-    /// Finds the customer that an envelope is from, or decides that there is a new one, and what was
-    /// learnt of it. The facts are not evolved yet: the caller does, one by one.
-    #[must_use]
-    pub fn resolve(&self, envelope: &Envelope) -> (CustomerId, Vec<Event>) {
-        let sender = &envelope.sender;
-        let by_auth = envelope.sender_auth.assurance();
-        let written = std::iter::once(&sender.identity).chain(&sender.aliases);
-        let normal = written.filter_map(|identity| {
-            let assurance = identity.assurance.unwrap_or(by_auth);
-            Some((self.rules.1.normal(identity, &envelope.account)?, assurance))
-        });
-        let mut normal: Vec<(Identity, Assurance)> = normal.collect();
-        if normal.is_empty() {
-            normal.push((stand_in(envelope), Assurance::Claimed));
-        }
-        let shown: Vec<(&Identity, Assurance)> =
-            normal.iter().map(|(identity, assurance)| (identity, *assurance)).collect();
-
-        let proven = || shown.iter().filter(|(_, assurance)| *assurance == Assurance::Verified);
-        let known = match (proven().next(), shown.first()) {
-            (None, Some((claimed, _))) => self.by_claimed(claimed),
-            _ => {
-                let owners = proven().filter_map(|(identity, _)| self.by_verified(identity));
-                owners.into_iter().find(|owner| !self.contradicts(*owner, &shown))
-            }
-        };
-        let mut events = Vec::new();
-        let customer = known.unwrap_or(CustomerId(self.last_customer + 1));
-        let display = sender.display.clone();
-        match known.and_then(|id| self.customers.get(&id)) {
-            None => events.push(Event::CustomerCreated { customer, display }),
-            Some(existing) => {
-                // A name that comes with proof, or the first there is.
-                let believed = by_auth == Assurance::Verified || existing.display.is_none();
-                if let Some(display) = display.filter(|name| believed && Some(name) != existing.display.as_ref()) {
-                    events.push(Event::CustomerRenamed { customer, display });
-                }
-            }
-        }
-        self.learn(customer, &shown, &mut events);
-        (customer, events)
-    }
-
-    /// What the identities shown by a message tell of a customer.
-    fn learn(&self, customer: CustomerId, shown: &[(&Identity, Assurance)], events: &mut Vec<Event>) {
-        let held = self.customers.get(&customer).map_or(&[][..], |customer| &customer.identities);
-        let mut count = held.len();
-        let mut by_scheme: BTreeMap<&str, usize> = BTreeMap::new();
-        for known in held {
-            *by_scheme.entry(known.identity.scheme.as_str()).or_default() += 1;
-        }
-        for (at, (identity, assurance)) in shown.iter().enumerate() {
-            let key = IdentityKey::of(identity);
-            let repeated = shown.iter().take(at).any(|(earlier, _)| IdentityKey::of(earlier) == key);
-            let known = held.iter().find(|held| IdentityKey::of(&held.identity) == key);
-            // What is verified of somebody else stays theirs.
-            let elsewhere = self.by_verified(identity).is_some_and(|owner| owner != customer);
-            if repeated || elsewhere && *assurance == Assurance::Verified {
-                continue;
-            }
-            match known {
-                Some(held) if held.assurance < *assurance => {
-                    events.push(Event::CustomerIdentityVerified { customer, identity: (*identity).clone() });
-                }
-                Some(_) => {}
-                None if count < IDENTITIES_MAX => {
-                    let of_scheme = by_scheme.entry(identity.scheme.as_str()).or_default();
-                    if *of_scheme >= self.rules.1.most(&identity.scheme) {
-                        continue;
+            Assurance::Claimed => {
+                let mut claims = self.claimed.entry(key).or_default();
+                if at == 0 {
+                    claims.met.insert(customer);
+                } else {
+                    claims.named.insert(customer);
+                    // The newest go: in the order of the numbers, so that a snapshot gives the same.
+                    while claims.named.len() > CLAIMS_MAX {
+                        claims.named.pop_last();
                     }
-                    *of_scheme += 1;
-                    count += 1;
-                    let identity = (*identity).clone();
-                    events.push(Event::CustomerIdentityLinked { customer, identity, assurance: *assurance });
                 }
-                None => {}
             }
         }
     }
 
-    /// Whether a customer has proven to be somebody else than who is shown: another value where a customer has only
-    /// one.
-    fn contradicts(&self, customer: CustomerId, shown: &[(&Identity, Assurance)]) -> bool {
-        let held = self.customers.get(&customer).map_or(&[][..], |customer| &customer.identities);
-        let single = |identity: &Identity| self.rules.1.most(&identity.scheme) == 1;
-        let proven = shown.iter().filter(|(identity, assurance)| *assurance == Assurance::Verified && single(identity));
-        proven.into_iter().any(|(identity, _)| {
-            let key = IdentityKey::of(identity);
-            let mut same = held.iter().filter(|held| held.identity.scheme == identity.scheme);
-            same.any(|held| held.assurance == Assurance::Verified && IdentityKey::of(&held.identity) != key)
-        })
-    }
-
-    fn by_verified(&self, identity: &Identity) -> Option<CustomerId> {
-        self.verified.get(&IdentityKey::of(identity)).map(|entry| *entry.value())
-    }
-
-    fn by_claimed(&self, identity: &Identity) -> Option<CustomerId> {
-        self.claimed.get(&IdentityKey::of(identity)).and_then(|owners| owners.first().copied())
+    /// Takes an identity of a customer out of the index.
+    pub(crate) fn forget(&self, customer: CustomerId, identity: &Identity) {
+        let key = IdentityKey::of(identity);
+        self.verified.remove_if(&key, |_, owner| *owner == customer);
+        if let Some(mut claims) = self.claimed.get_mut(&key) {
+            claims.met.remove(&customer);
+            claims.named.remove(&customer);
+        }
+        self.claimed.remove_if(&key, |_, claims| claims.met.is_empty() && claims.named.is_empty());
     }
 
     /// Evolves a fact into the state. Facts about anything but customers change nothing.
@@ -231,9 +253,16 @@ impl State {
                 let created = Customer { display: display.clone(), created_at: at, identities: Vec::new() };
                 self.customers.insert(*customer, created);
             }
-            Event::CustomerIdentityLinked { customer, identity, assurance } => {
+            Event::CustomerIdentityLinked { customer, identity, assurance, source } => {
                 if let Some(known) = self.customers.get_mut(customer) {
-                    known.identities.push(Held { identity: identity.clone(), assurance: *assurance, since: at });
+                    known.identities.push(Held {
+                        identity: identity.clone(),
+                        assurance: *assurance,
+                        since: at,
+                        seen_at: None,
+                        source: source.clone(),
+                        of: None,
+                    });
                     let at = known.identities.len() - 1;
                     self.index(*customer, at, identity, *assurance);
                 }
@@ -244,10 +273,28 @@ impl State {
                     for held in known.identities.iter_mut().filter(|held| IdentityKey::of(&held.identity) == key) {
                         held.assurance = Assurance::Verified;
                     }
-                    if let Some(mut owners) = self.claimed.get_mut(&key) {
-                        owners.remove(customer);
-                    }
+                    self.forget(*customer, identity);
                     self.index(*customer, 0, identity, Assurance::Verified);
+                }
+            }
+            Event::CustomerIdentityUnlinked { customer, identity, .. } => {
+                let key = IdentityKey::of(identity);
+                if let Some(known) = self.customers.get_mut(customer) {
+                    known.identities.retain(|held| IdentityKey::of(&held.identity) != key);
+                    self.forget(*customer, identity);
+                    // What is first in its list now is what it is found by.
+                    let known = self.customers.get(customer).map_or(&[][..], |known| &known.identities);
+                    if let Some(first) = known.first() {
+                        self.index(*customer, 0, &first.identity, first.assurance);
+                    }
+                }
+            }
+            Event::CustomerIdentitySeen { customer, identity } => {
+                let key = IdentityKey::of(identity);
+                if let Some(known) = self.customers.get_mut(customer) {
+                    for held in known.identities.iter_mut().filter(|held| IdentityKey::of(&held.identity) == key) {
+                        held.seen_at = Some(at);
+                    }
                 }
             }
             Event::CustomerRenamed { customer, display } => {
@@ -255,7 +302,61 @@ impl State {
                     known.display = Some(display.clone());
                 }
             }
+            Event::CustomerUpdated { customer, change, .. } => {
+                if let (Some(known), Some(display)) = (self.customers.get_mut(customer), &change.display) {
+                    known.display = Some(display.clone());
+                }
+            }
+            Event::CustomerMerged { customer, from, .. } => {
+                self.kin.merge(*customer, *from);
+                // A person's word counts more than what they once told apart.
+                let (one, other) = (self.members(*customer), self.members(*from));
+                self.apart.retain(|(a, b)| !(one.contains(a) && other.contains(b)));
+            }
+            Event::CustomerSplit { customer, from, .. } => {
+                self.kin.split(*customer);
+                self.apart.insert(pair(*customer, *from));
+            }
+            Event::CustomerMatchSuggested { customer, with, identity, reason } => {
+                let suggested = Suggested { identity: identity.clone(), reason: reason.clone(), since: at };
+                self.suggestions.insert(pair(*customer, *with), suggested);
+            }
+            Event::CustomerMatchDismissed { customer, with, .. } => {
+                self.suggestions.remove(&pair(*customer, *with));
+                self.apart.insert(pair(*customer, *with));
+            }
+            Event::CustomerErased { customers, keys, .. } => self.evolve_erased(at, customers, keys),
+            Event::CustomerRested { customer, customers, kept, silent_since } => {
+                self.evolve_rested(*customer, customers, Rest { kept: *kept, silent_since: *silent_since });
+            }
+            Event::CustomerRecalled { customer, profile, .. } => {
+                // It was read before it became a fact.
+                if let Ok(kept) = contract::Encoding::Json.decode(profile.as_bytes(), profile.len()) {
+                    self.evolve_recalled(*customer, kept);
+                }
+            }
             _ => {}
+        }
+    }
+
+    fn members(&self, customer: CustomerId) -> BTreeSet<CustomerId> {
+        self.kin.members(customer).collect()
+    }
+
+    fn evolve_erased(&mut self, at: Timestamp, customers: &[CustomerId], keys: &[SmolStr]) {
+        for customer in customers {
+            if let Some(known) = self.customers.remove(customer) {
+                for held in &known.identities {
+                    self.forget(*customer, &held.identity);
+                }
+            }
+            self.kin.forget(*customer);
+            self.erased.insert(*customer, at);
+            self.suggestions.retain(|(a, b), _| a != customer && b != customer);
+            self.apart.retain(|(a, b)| a != customer && b != customer);
+        }
+        for key in keys.iter().filter_map(|key| u128::from_str_radix(key, 16).ok()) {
+            self.gone.insert(key, at);
         }
     }
 
@@ -266,14 +367,13 @@ impl State {
     }
 }
 
-/// Who a message is from when no address of it says anything: whoever writes on this thread, and nobody else.
-fn stand_in(envelope: &Envelope) -> Identity {
-    Identity {
-        scheme: SmolStr::new_static("thread"),
-        value: SmolStr::from(format!("{}/{}", envelope.account.kind, envelope.thread.key)),
-        scope: Scope::Account,
-        scope_id: Some(SmolStr::from(envelope.account.id.as_str())),
-        raw: None,
-        assurance: Some(Assurance::Claimed),
-    }
+/// A pair, the same whichever is named first.
+pub(crate) fn pair(one: CustomerId, other: CustomerId) -> (CustomerId, CustomerId) {
+    (one.min(other), one.max(other))
+}
+
+/// What is kept of a thread when its customer is erased.
+#[must_use]
+pub fn thread_fingerprint(account: &Account, key: &str) -> u128 {
+    fingerprint(["thread", account.kind.as_str(), account.id.as_str(), key])
 }

@@ -14,7 +14,7 @@ use crate::progress::Watch;
 use crate::recover::SNAPSHOTS;
 
 /// Snapshots that are kept.
-const KEEP: usize = 2;
+pub(crate) const KEEP: usize = 2;
 
 /// SHA-256 of bytes, lower-case hexadecimal.
 pub(crate) fn digest(bytes: &[u8]) -> SmolStr {
@@ -51,16 +51,16 @@ pub(crate) async fn store(
     Ok(Checkpoint { v: VERSION, object: object.into(), sha256, seq, cursor, at })
 }
 
-/// Deletes all but the newest snapshots of a shard.
-pub(crate) async fn tidy(bus: &Bus, shard: u16) {
+/// Lets go of all but the newest snapshots of a shard.
+pub(crate) async fn tidy(bus: &Bus, shard: u16, keep: usize) {
     let tidied = async {
         let objects = bus.objects(SNAPSHOTS).await?;
         let prefix = format!("{shard}/");
         let mut names: Vec<String> =
             objects.list().await?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
         names.sort();
-        for old in names.iter().rev().skip(KEEP) {
-            objects.delete(old).await?;
+        for old in names.iter().rev().skip(keep) {
+            objects.let_go(old).await?;
         }
         Ok::<(), bus::Error>(())
     };

@@ -112,7 +112,7 @@ impl ReplyTo {
 /// An open conversation with the customer's name.
 pub(crate) fn conversation_view(tenant: &Tenant, id: ConversationId) -> Option<ConversationView> {
     let view = tenant.engine.conversation_view(id)?;
-    let name = tenant.profile.customer(view.customer).and_then(|customer| customer.display.clone());
+    let name = tenant.profile.display(view.customer);
     Some(ConversationView { customer_name: name, ..view })
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn answer_now(tenant: &Tenant, question: &AdminCommand, shard: &Shard
     match question {
         AdminCommand::StatusShow { digest: wanted } => Some(AdminAnswer::Status(Box::new(StatusView {
             counts: tenant.engine.counts(),
-            customers: tenant.profile.len() as u64,
+            customers: tenant.profile.len() as u64 + tenant.profile.resting().0,
             shard: shard.clone(),
             digest: wanted.then(|| digest(tenant)),
         }))),
@@ -138,6 +138,16 @@ pub(crate) fn answer_now(tenant: &Tenant, question: &AdminCommand, shard: &Shard
             let views = tenant.engine.conversations().take(limit);
             let views = views.filter_map(|(id, _)| conversation_view(tenant, id)).collect();
             Some(AdminAnswer::Conversations(views))
+        }
+        AdminCommand::CustomerSuggestions { limit } => {
+            let limit = limit.unwrap_or(100).min(1000) as usize;
+            let mut suggestions = tenant.profile.suggestions();
+            suggestions.truncate(limit);
+            Some(AdminAnswer::Suggestions(suggestions))
+        }
+        AdminCommand::CustomerFind { identity } => {
+            let found = tenant.profile.find(identity);
+            Some(AdminAnswer::Customers(found.into_iter().filter_map(|id| tenant.customer_view(id)).collect()))
         }
         AdminCommand::AgentList {} => {
             let views: BTreeMap<_, _> =

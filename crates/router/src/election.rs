@@ -254,6 +254,8 @@ impl Seat {
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         let count = self.report.borrow().led.iter().filter(|led| **led).count() as f64;
         metrics::gauge!(Metric::ShardsLed.name()).set(count);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!(Metric::Shards.name()).set(self.report.borrow().led.len() as f64);
     }
 }
 

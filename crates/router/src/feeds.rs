@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bus::{Bus, Publish};
+use contract::answer::Context;
 use contract::feed::{FeedItem, Heartbeat, RING_ITEMS, Since, Sync};
 use contract::{AgentId, Encoding, EventRecord, TenantId, Timestamp, subject};
 use tracing::debug;
@@ -45,13 +46,21 @@ impl Feeds {
     }
 
     /// Pushes an item. Lossy: a tool that misses it sees the gap.
-    /// `encoded` is the record in MessagePack.
-    pub(crate) async fn push(&mut self, agent: &AgentId, seq: u64, record: &Arc<EventRecord>, encoded: &[u8]) {
+    /// `encoded` is the record in MessagePack, `context` what goes with it.
+    pub(crate) async fn push(
+        &mut self,
+        agent: &AgentId,
+        seq: u64,
+        record: &Arc<EventRecord>,
+        encoded: &[u8],
+        context: Option<&Context>,
+    ) {
         let encoding = self.keep(agent, seq, record);
         let payload = match encoding {
-            Encoding::MsgPack => FeedItem::wrap(self.epoch, seq, encoded),
+            Encoding::MsgPack => FeedItem::wrap(self.epoch, seq, context, encoded),
             Encoding::Json => {
-                let item = FeedItem { epoch: self.epoch, seq, record: (**record).clone() };
+                let context = context.cloned().map(Box::new);
+                let item = FeedItem { epoch: self.epoch, seq, context, record: (**record).clone() };
                 encoding.encode(&item).unwrap_or_default()
             }
         };
@@ -72,7 +81,7 @@ impl Feeds {
 
     /// Pushes the newest item again with our epoch; after a takeover nobody knows whether it arrived.
     pub(crate) async fn push_again(&mut self, agent: &AgentId, seq: u64, record: &Arc<EventRecord>) {
-        let item = FeedItem { epoch: self.epoch, seq, record: (**record).clone() };
+        let item = FeedItem { epoch: self.epoch, seq, context: None, record: (**record).clone() };
         let publish = Publish {
             subject: subject::feed(&record.tenant, agent, record.event.name()),
             payload: Encoding::Json.encode(&item).unwrap_or_default().into(),
@@ -117,7 +126,12 @@ impl Feeds {
             (first <= since.seq + 1).then(|| {
                 let items = feed.ring.iter().filter(|(seq, _)| *seq > since.seq);
                 items
-                    .map(|(seq, record)| FeedItem { epoch: self.epoch, seq: *seq, record: (**record).clone() })
+                    .map(|(seq, record)| FeedItem {
+                        epoch: self.epoch,
+                        seq: *seq,
+                        context: None,
+                        record: (**record).clone(),
+                    })
                     .collect()
             })
         });

@@ -1,10 +1,10 @@
 //! Keeps answers below the contract's limit: what does not fit is left out, never cut.
 
-use contract::answer::{AdminAnswer, History};
+use contract::answer::{AdminAnswer, Context, History};
 use contract::command::{Done, Refusal, RefusalKind, Reply};
 use contract::feed::Sync;
 use contract::limits::REPLY_BYTES_MAX;
-use contract::outbound::ThreadHistory;
+use contract::outbound::{ThreadHistory, ThreadWait};
 use contract::{Encoding, EventRecord};
 use serde::Serialize;
 
@@ -23,12 +23,21 @@ impl Fit for () {}
 impl Fit for Done {}
 // What was missed is all or nothing: the router answers with a snapshot instead.
 impl Fit for Sync {}
+impl Fit for ThreadWait {}
 
 impl Fit for History {
     fn shorten(&mut self, excess: usize, encoding: Encoding) -> bool {
         let shortened = leave_out_oldest(&mut self.records, excess, encoding);
         self.more |= shortened;
         shortened
+    }
+}
+
+impl Fit for Context {
+    fn shorten(&mut self, excess: usize, encoding: Encoding) -> bool {
+        let shortened = leave_out_oldest(&mut self.messages, excess, encoding);
+        self.more |= shortened;
+        shortened || leave_out_oldest(&mut self.notes, excess, encoding)
     }
 }
 
@@ -56,6 +65,8 @@ impl Fit for AdminAnswer {
             Self::Customer(detail) => leave_out_oldest(&mut detail.facts, excess, encoding),
             Self::Conversations(views) => leave_out_end(views, excess, encoding),
             Self::Agents(views) => leave_out_end(views, excess, encoding),
+            Self::Suggestions(suggestions) => leave_out_end(suggestions, excess, encoding),
+            Self::Customers(views) => leave_out_end(views, excess, encoding),
             Self::Status(_) | Self::Shadow(_) => false,
         }
     }
@@ -160,8 +171,9 @@ mod tests {
     fn what_cannot_be_shortened_is_refused() {
         let sync = Sync { epoch: 1, head: 1, items: Vec::new(), snapshot: None };
         let mut reply = Reply::done("q".into(), sync);
-        reply.result.as_mut().unwrap().items =
-            (1..=10).map(|seq| contract::feed::FeedItem { epoch: 1, seq, record: record(seq, 100 * 1024) }).collect();
+        reply.result.as_mut().unwrap().items = (1..=10)
+            .map(|seq| contract::feed::FeedItem { epoch: 1, seq, context: None, record: record(seq, 100 * 1024) })
+            .collect();
         let payload = encode(reply, Encoding::Json).unwrap();
         let reply: Reply<Sync> = Encoding::Json.decode(&payload, REPLY_BYTES_MAX).unwrap();
         assert_eq!((reply.id.as_str(), reply.refusal.unwrap().kind), ("q", RefusalKind::TooLarge));

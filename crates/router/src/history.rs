@@ -21,6 +21,9 @@ const BARRIER_MAX: Duration = Duration::from_secs(5);
 /// Most facts of one customer that are read for one answer.
 const FACTS_MAX: usize = 2000;
 
+/// Of how many that were merged the facts are read for one answer.
+const MEMBERS_MAX: usize = 64;
+
 /// Reads the past up to a journal record.
 #[derive(Clone)]
 pub(crate) struct Past {
@@ -36,6 +39,26 @@ fn unavailable(why: impl std::fmt::Display) -> Refusal {
 }
 
 impl Past {
+    /// The newest facts of everybody who is one person, at least as many as wanted when there are so many, in the order
+    /// in which they happened.
+    async fn collect_all(
+        self,
+        filters: impl Iterator<Item = String>,
+        wanted: usize,
+    ) -> Result<Vec<EventRecord>, Refusal> {
+        let mut facts = Vec::new();
+        let mut subjects = 0;
+        for filter in filters.take(MEMBERS_MAX) {
+            facts.extend(self.clone().collect(&filter, wanted).await?);
+            subjects += 1;
+        }
+        // One subject is in order, several are not.
+        if subjects > 1 {
+            facts.sort_by_key(|record| record.position);
+        }
+        Ok(facts)
+    }
+
     /// The newest facts, at least as many as wanted when there are so many, in the order of the stream.
     async fn collect(mut self, filter: &str, wanted: usize) -> Result<Vec<EventRecord>, Refusal> {
         let reached = tokio::time::timeout(BARRIER_MAX, self.stored.reached(self.seq)).await;
@@ -64,11 +87,15 @@ impl Past {
     pub(crate) async fn messages(
         self,
         tenant: &TenantId,
-        customer: CustomerId,
+        customers: &[CustomerId],
         limit: usize,
     ) -> Result<History, Refusal> {
+        let customer = customers.first().copied().ok_or_else(|| unavailable("there is no customer"))?;
         // One more than wanted says whether there are more.
-        let mut records = self.collect(&subject::event_messages(tenant, customer), limit + 1).await?;
+        let filters = customers.iter().map(|customer| subject::event_messages(tenant, *customer));
+        let mut records = self.collect_all(filters, limit + 1).await?;
+        // What is shown on another thread too was said once.
+        records.retain(|record| !matches!(*record.event, contract::Event::MessageMirrored { .. }));
         let more = records.len() > limit;
         records.drain(..records.len().saturating_sub(limit));
         Ok(History { customer, records, more })
@@ -79,12 +106,13 @@ impl Past {
     pub(crate) async fn thread(
         self,
         tenant: &TenantId,
-        customer: CustomerId,
+        customers: &[CustomerId],
         key: &ThreadKey,
         after: u64,
         limit: usize,
     ) -> Result<Vec<EventRecord>, Refusal> {
-        let facts = self.collect(&subject::event_messages(tenant, customer), FACTS_MAX).await?;
+        let filters = customers.iter().map(|customer| subject::event_messages(tenant, *customer));
+        let facts = self.collect_all(filters, FACTS_MAX).await?;
         let mut facts: Vec<EventRecord> = facts
             .into_iter()
             .filter(|record| is_of_thread(record, key))
@@ -98,9 +126,27 @@ impl Past {
         Ok(facts)
     }
 
+    /// The newest notes about a person, oldest first.
+    pub(crate) async fn notes(
+        self,
+        tenant: &TenantId,
+        customers: &[CustomerId],
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, Refusal> {
+        let filters = customers.iter().map(|customer| subject::event_notes(tenant, *customer));
+        let mut notes = self.collect_all(filters, limit).await?;
+        notes.drain(..notes.len().saturating_sub(limit));
+        Ok(notes)
+    }
+
     /// Everything that is known of a customer, oldest first.
-    pub(crate) async fn customer(self, tenant: &TenantId, customer: CustomerId) -> Result<Vec<EventRecord>, Refusal> {
-        let mut facts = self.collect(&subject::event_customer(tenant, customer), FACTS_MAX).await?;
+    pub(crate) async fn customer(
+        self,
+        tenant: &TenantId,
+        customers: &[CustomerId],
+    ) -> Result<Vec<EventRecord>, Refusal> {
+        let filters = customers.iter().map(|customer| subject::event_customer(tenant, *customer));
+        let mut facts = self.collect_all(filters, FACTS_MAX).await?;
         // One subject is in order, several are not.
         facts.sort_by_key(|record| record.position);
         Ok(facts)
@@ -110,10 +156,10 @@ impl Past {
     pub(crate) async fn conversation(
         self,
         tenant: &TenantId,
-        customer: CustomerId,
+        customers: &[CustomerId],
         conversation: ConversationId,
     ) -> Result<Vec<EventRecord>, Refusal> {
-        let mut facts = self.customer(tenant, customer).await?;
+        let mut facts = self.customer(tenant, customers).await?;
         facts.retain(|record| record.conversation == Some(conversation));
         Ok(facts)
     }

@@ -223,6 +223,11 @@ impl Journal {
         Ok(None)
     }
 
+    /// Writes the epoch anew, so that everything before can go.
+    pub(crate) async fn renew_epoch(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.write_epoch(now).await.map(drop)
+    }
+
     /// Deletes what a checkpoint made superfluous: everything below `seq`. The epoch is written anew
     /// first, since the fence compares with a record that must not be deleted.
     pub(crate) async fn purge_below(&mut self, seq: u64, now: Timestamp) -> Result<(), Error> {

@@ -2,19 +2,22 @@
 //! follows.
 
 mod answering;
+mod batch;
+mod forgetting;
+mod resting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Bus, Publish, Reader, Stored};
+use bus::{Bus, Publish, Stored};
 use bytes::Bytes;
-use contract::codec::CONTENT_TYPE;
-use contract::command::{AdminCommand, Done, Refusal, RefusalKind, Reply};
+use contract::command::{AdminCommand, AgentCommand, Done, Refusal, RefusalKind, Reply};
+use contract::envelope::Identity;
 use contract::feed::HEARTBEAT_MS;
 use contract::journal::{Behind, Checkpoint, Entry, Position};
 use contract::outbound::{Author, Live};
-use contract::{AgentId, ConversationId, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
+use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
 use engine::{Answer, CommandInput, Emitted, Liveness, Shadow, Step};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -23,20 +26,21 @@ use tracing::{debug, error, info, warn};
 use crate::Options;
 use crate::classify::{ANSWERS_MAX, Found};
 use crate::commands::{Asked, ReplyTo, Request};
+use crate::erase::Erasure;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Fact;
 use crate::feeds::Feeds;
 use crate::journal::Journal;
+use crate::lookup::{self, LookedUp};
 use crate::metric::Metric;
 use crate::outputs::{Batch, Dead, Job, Outputs};
 use crate::pack::{Frame, pack};
 use crate::readside::{Dirty, ReadSide};
 use crate::recover::{Recovered, unsharded};
 use crate::shard::Shard;
+use crate::tenant::Tenant;
 use crate::transcript::Transcripts;
 
-/// Most bytes of input in one batch, so that its record stays well under the bus's limit.
-const BATCH_BYTES_MAX: usize = 300 * 1024;
 /// How often the read side is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How often a running router checks the invariants it can see.
@@ -71,8 +75,25 @@ pub(crate) struct Leader {
     unclassified: BTreeMap<(TenantId, ConversationId), Timestamp>,
     /// Where classifiers' answers come in, and where from.
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
+    /// Customers that are to be forgotten, and the one that is just being.
+    erasures: VecDeque<Erasure>,
+    erasing: Option<JoinHandle<Result<(), Error>>>,
+    /// What the customers of this batch were known by, before they are forgotten.
+    known_by: BTreeMap<(TenantId, CustomerId), Vec<Identity>>,
+    /// The next checkpoint leaves nothing of what is before it.
+    overwrite: bool,
+    /// What is before the last one is being overwritten; no other checkpoint is taken meanwhile.
+    overwriting: Option<JoinHandle<bool>>,
+    /// Where lookups' answers come in, and where from.
+    looked_up: (mpsc::Sender<LookedUp>, mpsc::Receiver<LookedUp>),
+    /// When customers were asked for last.
+    asked: lookup::Asked,
     /// Policies that run beside those in force.
     shadows: BTreeMap<TenantId, Shadow>,
+    /// Customers who leave memory, or are not in it.
+    resting: resting::Resting,
+    /// The process ends.
+    stop: watch::Receiver<bool>,
 }
 
 /// What a batch led to, before it is in the journal.
@@ -113,6 +134,10 @@ enum Wake {
     Check,
     Checkpoint(Result<Result<Checkpoint, Error>, tokio::task::JoinError>),
     Found(Found),
+    LookedUp(LookedUp),
+    Erased(Result<Result<(), Error>, tokio::task::JoinError>),
+    Overwritten(Result<bool, tokio::task::JoinError>),
+    Rested(Result<Vec<resting::Ready>, tokio::task::JoinError>),
     Stop,
 }
 
@@ -131,7 +156,7 @@ impl Leader {
                 heard.touch(agent, at);
             }
         }
-        Self {
+        let mut leader = Self {
             bus,
             shard_no,
             options,
@@ -150,8 +175,19 @@ impl Leader {
             history: Arc::new(tokio::sync::Semaphore::new(HISTORY_MAX)),
             unclassified: BTreeMap::new(),
             found: mpsc::channel(ANSWERS_MAX),
+            overwrite: recovered.overwrite,
+            overwriting: None,
+            erasures: recovered.erasures,
+            erasing: None,
+            known_by: BTreeMap::new(),
+            looked_up: mpsc::channel(lookup::ANSWERS_MAX),
+            asked: lookup::Asked::default(),
             shadows: BTreeMap::new(),
-        }
+            resting: resting::Resting::default(),
+            stop: watch::channel(false).1,
+        };
+        leader.note_stale(recovered.stale);
+        leader
     }
 
     /// Leads until told to stop or deposed. Gives the bus what is owed before it returns `Ok`.
@@ -160,6 +196,7 @@ impl Leader {
         requests: &mut mpsc::Receiver<Request>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        self.stop = stop.clone();
         let mut reader = self.bus.read(&format!("IN-{}", self.shard_no), self.shard.cursor + 1, None).await?;
         let mut beat = interval(Duration::from_millis(HEARTBEAT_MS));
         let mut flush = interval(FLUSH_EVERY);
@@ -177,8 +214,12 @@ impl Leader {
                 _ = flush.tick() => Wake::Flush,
                 _ = check.tick() => Wake::Check,
                 done = finished(&mut self.checkpointing) => Wake::Checkpoint(done),
+                done = finished(&mut self.erasing) => Wake::Erased(done),
+                done = finished(&mut self.overwriting) => Wake::Overwritten(done),
+                done = finished(&mut self.resting.round) => Wake::Rested(done),
                 // We hold a sender ourselves, so that there is always a next one.
                 Some(found) = self.found.1.recv() => Wake::Found(found),
+                Some(found) = self.looked_up.1.recv() => Wake::LookedUp(found),
             };
             let led = match wake {
                 Wake::Stop => return self.drain().await,
@@ -193,6 +234,8 @@ impl Leader {
                 }
                 Wake::Flush => {
                     self.flush();
+                    self.next_erasure();
+                    self.next_rests();
                     self.maybe_checkpoint();
                     Ok(())
                 }
@@ -202,6 +245,16 @@ impl Leader {
                 }
                 Wake::Checkpoint(done) => self.checkpointed(done).await,
                 Wake::Found(found) => self.classified(found).await,
+                Wake::LookedUp(found) => self.known(found).await,
+                Wake::Erased(done) => {
+                    self.erased(done);
+                    Ok(())
+                }
+                Wake::Rested(done) => self.rested(done).await,
+                Wake::Overwritten(done) => {
+                    self.overwritten(done.unwrap_or(false));
+                    Ok(())
+                }
             };
             if let Err(error) = led {
                 self.abandon();
@@ -220,103 +273,9 @@ impl Leader {
 
     // === Deciding ===
 
-    /// Decides what came and whatever else is there already, and appends it as one record.
-    async fn batch(
-        &mut self,
-        stored: Option<Stored>,
-        request: Option<Request>,
-        reader: &mut Reader,
-        requests: &mut mpsc::Receiver<Request>,
-    ) -> Result<(), Error> {
-        let began = Instant::now();
-        let mut decided = self.nothing_decided();
-        let (mut count, mut bytes) = (0, 0);
-        let (mut stored, mut request) = (stored, request);
-        loop {
-            if let Some(stored) = stored.take().or_else(|| reader.try_next()) {
-                bytes += stored.payload.len();
-                count += self.take_in(&mut decided, &stored);
-            } else if let Some(request) = request.take().or_else(|| requests.try_recv().ok()) {
-                bytes += request.message.payload.len();
-                count += 1;
-                self.take_request(&mut decided, request);
-            } else {
-                break;
-            }
-            if count >= self.options.batch_messages_max || bytes >= BATCH_BYTES_MAX {
-                break;
-            }
-        }
-        metrics::histogram!(Metric::DecideSeconds.name()).record(began.elapsed().as_secs_f64());
-        let questions = std::mem::take(&mut decided.questions);
-        self.commit(decided).await?;
-        for (tenant_id, to, question) in questions {
-            self.answer(&tenant_id, to, question).await?;
-        }
-        Ok(())
-    }
-
     /// A batch before anything is in it: the cursor stays where it is.
     fn nothing_decided(&self) -> Decided {
         Decided { cursor: self.shard.cursor, ..Decided::default() }
-    }
-
-    /// Decides an inbound record. Returns how many envelopes it held.
-    fn take_in(&mut self, decided: &mut Decided, stored: &Stored) -> usize {
-        decided.cursor = stored.seq;
-        let content_type = stored.headers.get(CONTENT_TYPE).map(str::to_owned);
-        let Some(source) = subject::parse_inbound(&stored.subject) else {
-            error!(subject = %stored.subject, "an input came on a subject that is none; the stream's subjects are wrong");
-            return 1;
-        };
-        let now = now();
-        let envelopes = match contract::envelope::decode_record(&stored.payload, content_type.as_deref()) {
-            Ok(envelopes) => envelopes,
-            Err(error) => {
-                let dead = (stored.payload.clone(), content_type);
-                self.reject(decided, now, &source.tenant, stored, None, error.to_string(), dead);
-                return 1;
-            }
-        };
-        let count = envelopes.len();
-        for (index, envelope) in envelopes.into_iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let raw = |bytes: &[u8]| (stored.payload.slice_ref(bytes), content_type.clone());
-            let envelope = match envelope {
-                Ok(envelope) => envelope,
-                Err(rejected) => {
-                    let dead = raw(rejected.bytes);
-                    self.reject(decided, now, &source.tenant, stored, Some(index), rejected.reason, dead);
-                    continue;
-                }
-            };
-            metrics::counter!(Metric::Inputs.name()).increment(1);
-            let strange = (envelope.tenant != source.tenant
-                || envelope.account.kind != source.kind
-                || envelope.account.id != source.account)
-                .then(|| "the envelope's tenant or account is not the subject's".to_owned());
-            let strange =
-                strange.or_else(|| {
-                    // One that only ever had letters rejected is known by name and has no policy either.
-                    self.shard.tenants.get(&envelope.tenant).is_none_or(|tenant| tenant.engine.policy().1 == 0).then(
-                        || format!("there is no tenant {:?}: no policy was applied for it", envelope.tenant.as_str()),
-                    )
-                });
-            if let Some(reason) = strange {
-                // Written anew: what was one of several becomes a record of its own.
-                let encoding = contract::Encoding::MsgPack;
-                let bytes = encoding.encode(&envelope).unwrap_or_default();
-                let dead = (bytes.into(), Some(encoding.content_type().to_owned()));
-                self.reject(decided, now, &source.tenant, stored, Some(index), reason, dead);
-                continue;
-            }
-            let Some(tenant) = self.shard.tenants.get_mut(&source.tenant) else { continue };
-            match tenant.receive(now, envelope) {
-                Some(step) => decided.add(&source.tenant, step, None),
-                None => metrics::counter!(Metric::Repeats.name()).increment(1),
-            }
-        }
-        count
     }
 
     #[expect(clippy::too_many_arguments, reason = "each says one thing of the same rejected input")]
@@ -337,13 +296,21 @@ impl Leader {
         decided.add(tenant_id, step, Some(dead));
     }
 
-    /// Decides a command, or notes a question.
-    fn take_request(&mut self, decided: &mut Decided, request: Request) {
-        let tenant_id = request.tenant().clone();
-        match request.read() {
-            (to, Err(refusal)) => decided.refuse(to, refusal),
-            (to, Ok(Asked::Change(input))) => self.change(decided, &tenant_id, to, input),
-            (to, Ok(question)) => decided.questions.push((tenant_id, to, question)),
+    /// Takes out of a command what must not be stored.
+    fn redact(&self, input: &mut CommandInput) {
+        let redactor = &self.options.redactor;
+        let mut change = |text: &mut String| {
+            redactor.redact_in(text);
+        };
+        let CommandInput::Agent { command, .. } = input else { return };
+        match command {
+            AgentCommand::MessageSend { content, .. } => contract::envelope::texts_mut(content, &mut change),
+            AgentCommand::NoteAdd { text, .. } => change(text),
+            AgentCommand::CustomerUpdate { change: profile, .. } => profile.promised.iter_mut().for_each(change),
+            AgentCommand::ConversationTransfer { note: Some(note), .. }
+            | AgentCommand::ConversationConsult { note: Some(note), .. }
+            | AgentCommand::ConversationEscalate { note: Some(note), .. } => change(note),
+            _ => {}
         }
     }
 
@@ -364,7 +331,13 @@ impl Leader {
             }
             decided.add(tenant_id, heard, None);
         }
-        match tenant.engine.command(now, input) {
+        if let CommandInput::Admin { command: AdminCommand::CustomerErase { customer }, .. } = &input
+            && let Some(view) = tenant.profile.view(*customer)
+        {
+            let identities = view.identities.into_iter().map(|held| held.identity).collect();
+            self.known_by.insert((tenant_id.clone(), *customer), identities);
+        }
+        match tenant.command(now, input, new_secret) {
             Answer::Done(done, step) => {
                 let first_fact = (!step.is_empty()).then_some(decided.facts.len());
                 decided.add(tenant_id, step, None);
@@ -379,8 +352,14 @@ impl Leader {
     async fn time_came(&mut self) -> Result<(), Error> {
         let now = now();
         let mut decided = self.nothing_decided();
+        let named = |(id, tenant): (&TenantId, &Tenant)| (id.clone(), tenant.named_when_due(now));
+        let named: Vec<(TenantId, BTreeSet<CustomerId>)> = self.shard.tenants.iter().map(named).collect();
+        for (tenant_id, persons) in named {
+            // Whoever cannot be recalled is told nothing by its thread; what is due is due.
+            let _ = self.recall(&mut decided, &tenant_id, persons).await?;
+        }
         for (tenant_id, tenant) in &mut self.shard.tenants {
-            if let Some(step) = tenant.engine.tick(now) {
+            if let Some(step) = tenant.tick(now) {
                 decided.add(tenant_id, step, None);
             }
             let silence = tenant.engine.policy().0.timing.agent_silence_ms;
@@ -403,6 +382,31 @@ impl Leader {
             decided.add(&tenant_id, step, None);
         }
         if decided.entries.is_empty() { Ok(()) } else { self.commit(decided).await }
+    }
+
+    /// A program of the company's knows a customer.
+    async fn known(&mut self, (tenant_id, customer, change): LookedUp) -> Result<(), Error> {
+        let mut decided = self.nothing_decided();
+        if let Some(tenant) = self.shard.tenants.get_mut(&tenant_id)
+            && let Some(step) = tenant.looked_up(now(), customer, change)
+        {
+            decided.add(&tenant_id, step, None);
+        }
+        if decided.entries.is_empty() { Ok(()) } else { self.commit(decided).await }
+    }
+
+    /// A conversation has begun: whoever knows the customer is asked, unless that was done lately.
+    fn look_up(&mut self, tenant_id: &TenantId, at: Timestamp, event: &Event) {
+        let Event::ConversationOpened { customer, .. } = event else { return };
+        let Some(tenant) = self.shard.tenants.get(tenant_id) else { return };
+        let Some(lookup) = tenant.engine.policy().0.lookup.clone() else { return };
+        let customer = tenant.profile.kin().root(*customer);
+        if self.asked.due(tenant_id, customer, at, lookup.cache_ms)
+            && let Some(view) = tenant.customer_view(customer)
+        {
+            let (bus, found) = (self.bus.clone(), self.looked_up.0.clone());
+            lookup::ask(bus, found, tenant_id.clone(), view, lookup.budget_ms);
+        }
     }
 
     /// What the policy beside would have decided.
@@ -472,11 +476,18 @@ impl Leader {
             self.dirty.note(&fact.tenant, &fact.emitted);
             self.note_unclassified(&fact.tenant, &fact.emitted.event);
             self.compare(&fact.tenant, fact.at, &fact.emitted.event);
+            self.look_up(&fact.tenant, fact.at, &fact.emitted.event);
+            if let Event::CustomerErased { customers, .. } = &*fact.emitted.event {
+                self.note_erasure(&fact.tenant, customers, seq);
+            }
             let record = Arc::new(fact.emitted.record(&fact.tenant, fact.at, position));
             self.transcripts.keep(&record);
             let encoded = Bytes::from(contract::Encoding::MsgPack.encode(&*record).unwrap_or_default());
+            let context = if fact.emitted.reach.feeds.is_empty() { None } else { self.context_for(&record) };
             for (agent, seq) in &fact.emitted.reach.feeds {
-                self.feeds.push(agent, *seq, &record, &encoded).await;
+                // Only who gets it needs to know what went before.
+                let context = context.as_ref().filter(|_| record.event.agent() == Some(agent));
+                self.feeds.push(agent, *seq, &record, &encoded, context).await;
             }
             self.signal(&record, &fact.emitted).await;
             let engine = self.shard.tenants.get(&fact.tenant).map(|tenant| &tenant.engine);
@@ -495,7 +506,9 @@ impl Leader {
                 })));
             }
             jobs.extend(command.map(|command| Job::Command(Box::new(command), position)));
-            facts.push(Fact::new(&record, encoded));
+            if !record.event.is_internal() {
+                facts.push(Fact::new(&record, encoded));
+            }
         }
         self.outputs.push(Batch { seq, facts, jobs }).await;
     }
@@ -591,6 +604,11 @@ impl Leader {
                         .increment(1);
                 }
             }
+            let (resting, _) = tenant.profile.resting();
+            for (place, count) in [("memory", tenant.profile.len() as u64), ("store", resting)] {
+                let labels = [("tenant", tenant_id.to_string()), ("place", place.to_owned())];
+                metrics::gauge!(Metric::Customers.name(), &labels).set(count as f64);
+            }
             let counts = engine.counts();
             for state in ["waiting", "offered", "active", "parked", "wrapping"] {
                 let count = counts.conversations.get(state).copied().unwrap_or(0);
@@ -615,7 +633,11 @@ impl Leader {
 
     /// Takes a checkpoint when one is due.
     fn maybe_checkpoint(&mut self) {
-        let due = self.records_since_checkpoint >= self.options.checkpoint_records
+        if !self.erasures.is_empty() || self.overwriting.is_some() {
+            return;
+        }
+        let due = self.overwrite
+            || self.records_since_checkpoint >= self.options.checkpoint_records
             || self.records_since_checkpoint > 0 && self.checkpointed.elapsed() >= self.options.checkpoint_every;
         if due && self.checkpointing.is_none() {
             self.start_checkpoint();
@@ -659,9 +681,13 @@ impl Leader {
             }
         };
         self.journal.announce(&checkpoint).await?;
-        self.journal.purge_below(checkpoint.seq, now()).await?;
-        self.bus.purge_below(&format!("IN-{}", self.shard_no), checkpoint.cursor + 1).await?;
-        crate::checkpoint::tidy(&self.bus, self.shard_no).await;
+        if std::mem::take(&mut self.overwrite) {
+            self.start_overwriting(&checkpoint).await?;
+        } else {
+            self.journal.purge_below(checkpoint.seq, now()).await?;
+            self.bus.purge_below(&format!("IN-{}", self.shard_no), checkpoint.cursor + 1).await?;
+            crate::checkpoint::tidy(&self.bus, self.shard_no, crate::checkpoint::KEEP).await;
+        }
         metrics::counter!(Metric::Checkpoints.name()).increment(1);
         info!(shard = self.shard_no, seq = checkpoint.seq, cursor = checkpoint.cursor, "took a checkpoint");
         Ok(())
@@ -672,12 +698,16 @@ impl Leader {
         if let Some(running) = self.checkpointing.take() {
             running.abort();
         }
+        self.stop_resting();
         let left = async {
             while self.readside.done() < self.seq {
                 self.flush();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            if self.records_since_checkpoint > 0 {
+            if let Some(running) = self.overwriting.take() {
+                let _ = running.await;
+            }
+            if self.records_since_checkpoint > 0 && self.erasures.is_empty() {
                 self.start_checkpoint();
                 if let Some(running) = self.checkpointing.take() {
                     let done = running.await;
@@ -700,7 +730,15 @@ impl Leader {
     }
 
     /// Lets go at once: somebody else leads, and does the rest.
-    fn abandon(self) {
+    fn abandon(mut self) {
+        self.stop_resting();
+        if let Some(running) = self.erasing {
+            running.abort();
+        }
+        if let Some(running) = self.overwriting {
+            // The next owner finds what is left, and begins anew.
+            running.abort();
+        }
         if let Some(running) = self.checkpointing {
             running.abort();
         }
@@ -762,6 +800,11 @@ fn new_id() -> SmolStr {
         std::process::abort();
     }
     SmolStr::from(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// 128 random bits, as letters and digits that can be read out.
+fn new_secret() -> SmolStr {
+    engine::spell(u128::from_str_radix(&new_id(), 16).unwrap_or_default())
 }
 
 /// Writes how much of the input is not decided yet.

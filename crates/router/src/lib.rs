@@ -19,6 +19,7 @@ mod checkpoint;
 mod classify;
 mod commands;
 mod election;
+mod erase;
 mod error;
 mod facts;
 mod feeds;
@@ -26,12 +27,14 @@ mod fit;
 mod history;
 mod journal;
 mod leader;
+mod lookup;
 mod metric;
 mod outputs;
 mod pack;
 mod progress;
 mod readside;
 mod recover;
+mod rest;
 mod shard;
 mod tenant;
 #[cfg(test)]
@@ -43,6 +46,7 @@ pub use contract::answer::{AdminAnswer, ConversationDetail, CustomerDetail, Shar
 pub use election::{Leadership, Router};
 pub use error::{Error, ErrorKind};
 pub use metric::Metric;
+pub use rest::Silent;
 pub use shard::{Shard, Snapshot};
 pub use tenant::Tenant;
 
@@ -65,6 +69,8 @@ pub struct Options {
     pub ping_every: Duration,
     /// How long it waits for the answer.
     pub ping_timeout: Duration,
+    /// What must not be stored.
+    pub redactor: std::sync::Arc<runtime::redact::Redactor>,
 }
 
 impl Default for Options {
@@ -77,6 +83,7 @@ impl Default for Options {
             checkpoint_every: Duration::from_secs(300),
             ping_every: Duration::from_millis(100),
             ping_timeout: Duration::from_millis(200),
+            redactor: std::sync::Arc::default(),
         }
     }
 }

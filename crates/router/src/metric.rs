@@ -25,6 +25,8 @@ pub enum Metric {
     InputLag,
     /// Shards that this process leads.
     ShardsLed,
+    /// Shards that there are, to compare with.
+    Shards,
     /// Seconds that a takeover took, from the claim to the first input.
     TakeoverSeconds,
     /// Times that this process was deposed.
@@ -33,8 +35,20 @@ pub enum Metric {
     Violations,
     /// Conversations that a classifier was asked about, by outcome.
     Classified,
+    /// Customers of whom a program of the company's was asked, by outcome.
+    Lookups,
     /// Decisions of the policy beside the one in force, by whether they were the same.
     Shadow,
+    /// Customers, by whether they are in memory.
+    Customers,
+    /// Persons that left memory.
+    Rested,
+    /// Persons that came back.
+    Recalled,
+    /// Seconds that a batch waited for customers who were not in memory.
+    RecallSeconds,
+    /// Persons that were forgotten by themselves.
+    Forgotten,
     /// Checkpoints taken.
     Checkpoints,
     /// Open conversations by state.
@@ -61,11 +75,18 @@ impl Metric {
             Self::OutputsQueued => "router_outputs_queued",
             Self::InputLag => "router_input_lag_records",
             Self::ShardsLed => "router_shards_led",
+            Self::Shards => "router_shards",
             Self::TakeoverSeconds => "router_takeover_seconds",
             Self::Deposed => "router_deposed_total",
             Self::Violations => "router_invariant_violations_total",
             Self::Classified => "router_classified_total",
+            Self::Lookups => "router_lookups_total",
             Self::Shadow => "router_shadow_decisions_total",
+            Self::Customers => "router_customers",
+            Self::Rested => "router_customers_rested_total",
+            Self::Recalled => "router_customers_recalled_total",
+            Self::RecallSeconds => "router_recall_seconds",
+            Self::Forgotten => "router_customers_forgotten_total",
             Self::Checkpoints => "router_checkpoints_total",
             Self::Conversations => "router_conversations",
             Self::Waiting => "router_waiting",

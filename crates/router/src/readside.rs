@@ -54,8 +54,15 @@ impl Dirty {
                 }
                 self.agents.extend(emitted.reach.feeds.iter().map(|(agent, _)| (tenant.clone(), agent.clone())));
             }
-            "customer" if !matches!(event, Event::CustomerSignalled { .. }) => {
-                self.customers.extend(event.customer().map(|customer| (tenant.clone(), customer)));
+            // Where it is kept changes nothing of what is known.
+            "customer" if !matches!(event, Event::CustomerSignalled { .. }) && !event.is_internal() => {
+                let mut named: Vec<CustomerId> = event.customer().into_iter().collect();
+                match event {
+                    Event::CustomerMerged { from, .. } | Event::CustomerSplit { from, .. } => named.push(*from),
+                    Event::CustomerErased { customers, .. } => named.extend(customers),
+                    _ => {}
+                }
+                self.customers.extend(named.into_iter().map(|customer| (tenant.clone(), customer)));
             }
             "agent" => {
                 self.agents.extend(event.agent().map(|agent| (tenant.clone(), agent.clone())));
@@ -65,6 +72,12 @@ impl Dirty {
             }
             _ => {}
         }
+    }
+
+    /// Whether something changed of a person that the next flush writes.
+    pub(crate) fn names(&self, tenant_id: &TenantId, tenant: &crate::tenant::Tenant, person: CustomerId) -> bool {
+        !self.customers.is_empty()
+            && tenant.profile.kin().members(person).any(|one| self.customers.contains(&(tenant_id.clone(), one)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,25 +97,21 @@ impl Dirty {
             }
         };
         for (key, view) in self.closed {
-            let name =
-                shard.tenants.get(&key.0).and_then(|tenant| tenant.profile.customer(view.customer)?.display.clone());
-            let view = ConversationView { customer_name: name, ..view };
+            let view = impersonal(view);
             add("tl-conversations", format!("{}.{}", encode(key.0.as_str()), key.1), json(seq, &view));
         }
         for (tenant_id, id) in self.conversations {
             let Some(tenant) = shard.tenants.get(&tenant_id) else { continue };
-            let view = crate::commands::conversation_view(tenant, id);
+            let view = tenant.engine.conversation_view(id).map(impersonal);
             let key = format!("{}.{id}", encode(tenant_id.as_str()));
             add("tl-conversations", key, view.and_then(|view| json(seq, &view)));
         }
         for (tenant_id, id) in self.customers {
-            let Some(view) = shard.tenants.get(&tenant_id).and_then(|tenant| tenant.profile.view(id)) else { continue };
-            for held in view.identities.iter().filter(|held| held.assurance == contract::envelope::Assurance::Verified)
-            {
-                let identity = &held.identity;
-                let scope = identity.scope_id.as_deref().unwrap_or("");
-                let tokens = [tenant_id.as_str(), &identity.scheme, identity.scope.as_str(), scope, &identity.value];
-                let key = tokens.map(encode).join(".");
+            let Some(tenant) = shard.tenants.get(&tenant_id) else { continue };
+            let Some(view) = tenant.customer_view(id) else { continue };
+            let own = view.identities.iter().filter(|held| held.of.is_none());
+            for held in own.filter(|held| held.assurance == contract::envelope::Assurance::Verified) {
+                let key = crate::erase::identity_key(&tenant_id, &held.identity);
                 add("tl-identities", key, json(seq, &serde_json::json!({ "customer": id })));
             }
             add("tl-customers", format!("{}.{id}", encode(tenant_id.as_str())), json(seq, &view));
@@ -120,6 +129,12 @@ impl Dirty {
         }
         entries
     }
+}
+
+/// A conversation without what tells who its customer is. Entries change all the time, and what was once written stays in
+/// a store's files for a while: who is to be forgotten must not be in it.
+fn impersonal(view: ConversationView) -> ConversationView {
+    ConversationView { customer_name: None, threads: Vec::new(), ..view }
 }
 
 fn json<T: Serialize>(seq: u64, value: &T) -> Option<Vec<u8>> {
@@ -178,8 +193,9 @@ async fn write(
     while let Some((seq, entries)) = receiver.recv().await {
         let mut puts = Vec::with_capacity(entries.len());
         for (bucket, key, value) in entries {
+            let personal = matches!(bucket, "tl-customers" | "tl-identities");
             if let Some(bucket) = buckets.get(bucket) {
-                puts.push(put(bucket.clone(), key, value));
+                puts.push(put(bucket.clone(), key, value, personal));
             }
         }
         futures_util::stream::iter(puts).buffer_unordered(IN_FLIGHT_MAX).collect::<()>().await;
@@ -187,9 +203,13 @@ async fn write(
     }
 }
 
-async fn put(bucket: Kv, key: String, value: Bytes) {
+/// `personal`: what was there before is overwritten, not only replaced.
+async fn put(bucket: Kv, key: String, value: Bytes, personal: bool) {
     let mut pause = std::time::Duration::from_millis(50);
-    while let Err(error) = bucket.put(&key, value.clone()).await {
+    let write = async || {
+        if personal { bucket.replace(&key, value.clone()).await } else { bucket.put(&key, value.clone()).await }
+    };
+    while let Err(error) = write().await {
         warn!(%error, "a read-side entry is not acknowledged; writing it again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(std::time::Duration::from_secs(1));

@@ -15,7 +15,7 @@ use crate::feeds::Feeds;
 use crate::journal::{Journal, read_record, stream};
 use crate::outputs::{Batch, Dead, Job, Outputs};
 use crate::readside::{Dirty, ReadSide};
-use crate::shard::{Replayed, Shard};
+use crate::shard::{Recovering, Replayed, Shard};
 use crate::transcript::Transcripts;
 
 /// Largest snapshot that is read.
@@ -30,6 +30,12 @@ pub(crate) struct Recovered {
     pub(crate) dirty: Dirty,
     pub(crate) outputs: Outputs,
     pub(crate) readside: ReadSide,
+    /// Customers that are to be forgotten.
+    pub(crate) erasures: std::collections::VecDeque<crate::erase::Erasure>,
+    /// The one before was to overwrite what is before the checkpoint, and did not.
+    pub(crate) overwrite: bool,
+    /// Entries of customers that are in memory again.
+    pub(crate) stale: Vec<String>,
     /// The newest record of the log.
     pub(crate) seq: u64,
 }
@@ -49,6 +55,9 @@ pub(crate) async fn take_over(bus: &Bus, shard_no: u16, owner: &str, now: Timest
     let mut recovered = Recovered {
         feeds: Feeds::new(bus.clone(), journal.epoch),
         transcripts: Transcripts::default(),
+        erasures: std::collections::VecDeque::new(),
+        stale: Vec::new(),
+        overwrite: from > 0 && bus.stream_state(&stream(shard_no)).await?.first < from,
         dirty: Dirty::default(),
         outputs: Outputs::start(bus.clone(), shard_no, behind.outputs),
         readside: ReadSide::start(bus, behind.kv).await?,
@@ -57,7 +66,7 @@ pub(crate) async fn take_over(bus: &Bus, shard_no: u16, owner: &str, now: Timest
         shard: Shard::default(),
     };
     let last = replay_tail(bus, shard_no, &mut shard, from, behind, &mut recovered).await?;
-    recovered.shard = shard;
+    recovered.shard = shard.finish();
     // The last record's pushes may not have left; the older ones were on the wire before it.
     for fact in last {
         let record = Arc::new(fact.record);
@@ -77,8 +86,8 @@ pub(crate) async fn take_over(bus: &Bus, shard_no: u16, owner: &str, now: Timest
 }
 
 /// Reads the newest checkpoint that can be read. Returns the shard and the record it reflects.
-async fn read_checkpoint(bus: &Bus, journal: &Journal, shard_no: u16) -> Result<(Shard, u64), Error> {
-    let Some(checkpoint) = journal.newest_checkpoint().await? else { return Ok((Shard::default(), 0)) };
+async fn read_checkpoint(bus: &Bus, journal: &Journal, shard_no: u16) -> Result<(Recovering, u64), Error> {
+    let Some(checkpoint) = journal.newest_checkpoint().await? else { return Ok((Recovering::default(), 0)) };
     let objects = bus.objects(SNAPSHOTS).await?;
     let Some(bytes) = objects.get(&checkpoint.object, SNAPSHOT_BYTES_MAX).await? else {
         return without_checkpoint(bus, shard_no, "is gone").await;
@@ -86,19 +95,18 @@ async fn read_checkpoint(bus: &Bus, journal: &Journal, shard_no: u16) -> Result<
     if crate::checkpoint::digest(&bytes) != checkpoint.sha256 {
         return without_checkpoint(bus, shard_no, "does not have the digest that was announced").await;
     }
-    let (shard, seq) = Shard::read(&bytes)?;
-    Ok((shard, seq))
+    Recovering::read(&bytes)
 }
 
 /// The journal alone is enough, when nothing of it was purged.
-async fn without_checkpoint(bus: &Bus, shard_no: u16, why: &str) -> Result<(Shard, u64), Error> {
+async fn without_checkpoint(bus: &Bus, shard_no: u16, why: &str) -> Result<(Recovering, u64), Error> {
     if bus.stream_state(&stream(shard_no)).await?.first > 1 {
         let message =
             format!("the snapshot of shard {shard_no} {why}, and the journal before it is purged: restore a backup");
         return Err(Error::new(ErrorKind::Unreadable, message));
     }
     warn!(shard = shard_no, why, "the snapshot cannot be used; reading the whole journal");
-    Ok((Shard::default(), 0))
+    Ok((Recovering::default(), 0))
 }
 
 /// A fact of the last record, to be pushed again.
@@ -111,7 +119,7 @@ struct LastFact {
 async fn replay_tail(
     bus: &Bus,
     shard_no: u16,
-    shard: &mut Shard,
+    shard: &mut Recovering,
     from: u64,
     behind: Behind,
     recovered: &mut Recovered,
@@ -141,11 +149,26 @@ async fn replay_tail(
             let fact = replayed.emitted.record(&replayed.tenant, replayed.at, position);
             if stored.seq > behind.outputs {
                 jobs.extend(jobs_of(shard, &replayed, &fact, position));
-                let encoded = contract::Encoding::MsgPack.encode(&fact).unwrap_or_default();
-                facts.push(Fact::new(&fact, encoded.into()));
+                if !fact.event.is_internal() {
+                    let encoded = contract::Encoding::MsgPack.encode(&fact).unwrap_or_default();
+                    facts.push(Fact::new(&fact, encoded.into()));
+                }
             }
             if stored.seq > behind.kv {
                 recovered.dirty.note(&replayed.tenant, &replayed.emitted);
+            }
+            if let contract::Event::CustomerRecalled { customer, kept, .. } = &*fact.event {
+                recovered.stale.push(crate::rest::key(&replayed.tenant, *customer, *kept));
+            }
+            if let contract::Event::CustomerErased { customers, .. } = &*fact.event {
+                // Whether it was carried out is not known: it is done again.
+                let (tenant, customers) = (replayed.tenant.clone(), customers.clone());
+                recovered.erasures.push_back(crate::erase::Erasure {
+                    tenant,
+                    customers,
+                    seq: stored.seq,
+                    identities: Vec::new(),
+                });
             }
             let shared = Arc::new(fact);
             recovered.transcripts.keep(&shared);
@@ -161,7 +184,7 @@ async fn replay_tail(
 }
 
 /// The commands and dead letters of a replayed fact.
-fn jobs_of(shard: &Shard, replayed: &Replayed, record: &contract::EventRecord, position: Position) -> Vec<Job> {
+fn jobs_of(shard: &Recovering, replayed: &Replayed, record: &contract::EventRecord, position: Position) -> Vec<Job> {
     let engine = shard.tenants.get(&replayed.tenant).map(|tenant| &tenant.engine);
     let event = &record.event;
     let command =

@@ -2,6 +2,8 @@
 //! who repairs it. The rows of the crash matrix that need one's hands inside; the whole processes are
 //! killed in the system tests.
 
+mod rest;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -106,7 +108,7 @@ fn tenant() -> (Tenant, Vec<contract::journal::Entry>) {
     apply(&mut tenant, 1, admin);
     let available = AgentCommand::PresenceSet { presence: Presence::Available, reason: None };
     apply(&mut tenant, 2, agent("a", available));
-    let step = tenant.receive(Timestamp(3), envelope("hello")).unwrap();
+    let step = tenant.receive(Timestamp(3), envelope("hello"), SmolStr::default).unwrap();
     entries.push(step.entry(&main()));
     let mut apply = |at, input| match tenant.engine.command(Timestamp(at), input) {
         Answer::Done(_, step) => entries.push(step.entry(&main())),
@@ -115,7 +117,7 @@ fn tenant() -> (Tenant, Vec<contract::journal::Entry>) {
     apply(4, agent("b", AgentCommand::OfferAccept { offer: contract::OfferId(1) }));
     let conversation = contract::ConversationId(1);
     let content = vec![contract::envelope::Part::text("good morning")];
-    apply(5, agent("c", AgentCommand::MessageSend { conversation, content, reply_to: None }));
+    apply(5, agent("c", AgentCommand::MessageSend { conversation, content, reply_to: None, via: None, purpose: None }));
     (tenant, entries)
 }
 

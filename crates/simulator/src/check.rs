@@ -146,6 +146,9 @@ impl Checker {
     pub(crate) fn recovered(&mut self, process: &Process) {
         self.crashes += 1;
         self.thorough(process);
+        if let Some(part) = process.engine.derived_otherwise(&self.replica) {
+            self.find(Invariant::ReplayEqualsLive.name(), format!("a replay derives otherwise: {part}"));
+        }
     }
 
     /// At the end: everything once more, and nothing that was handed over is missing. Returns a hash of

@@ -10,6 +10,7 @@
 
 pub mod bound;
 mod check;
+mod cold;
 mod company;
 mod html;
 mod infer;

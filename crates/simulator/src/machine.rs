@@ -52,6 +52,8 @@ struct Store {
     journal: Vec<Entry>,
     /// A snapshot, and how many entries it reflects.
     snapshot: Option<(Vec<u8>, Vec<u8>, usize)>,
+    /// Customers who are not in memory.
+    kept: crate::cold::Kept,
 }
 
 /// A process with its journal, watched.
@@ -75,7 +77,8 @@ impl Process {
         let customer = State::needs_customer(envelope).then(|| {
             let (policy, version) = self.engine.policy();
             self.profile.follow(version, &policy.identity);
-            let (customer, facts) = self.profile.resolve(envelope);
+            let owner = self.engine.proven_thread(envelope);
+            let (customer, facts) = self.profile.resolve(step.at, envelope, owner);
             for fact in facts {
                 self.profile.evolve(step.at, &fact);
                 self.engine.adopt(&mut step, fact);
@@ -84,13 +87,6 @@ impl Process {
         });
         self.engine.receive(&mut step, customer, envelope.clone());
         Some(step)
-    }
-
-    fn replay(&mut self, entry: &Entry) {
-        self.engine.replay(entry);
-        for fact in &entry.events {
-            self.profile.evolve(entry.at, fact);
-        }
     }
 }
 
@@ -106,12 +102,16 @@ impl Store {
             )
         {
             (process.engine, process.profile, reflected) = (engine, profile, *entries);
-            process.engine.reindex();
             process.profile.reindex();
         }
+        let mut replay = engine::Replay::new(process.engine);
         for entry in self.journal.iter().skip(reflected) {
-            process.replay(entry);
+            replay.entry(entry);
+            for fact in &entry.events {
+                process.profile.evolve(entry.at, fact);
+            }
         }
+        process.engine = replay.finish();
         process
     }
 }
@@ -120,7 +120,7 @@ impl Machine {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
         Self {
             process: Process::default(),
-            store: Store { journal: Vec::new(), snapshot: None },
+            store: Store { journal: Vec::new(), snapshot: None, kept: crate::cold::Kept::default() },
             tenant: crate::company::tenant(),
             checker: Checker::new(seed),
             book: Book::default(),
@@ -130,8 +130,10 @@ impl Machine {
 
     /// Gives an input to the process.
     pub(crate) fn apply(&mut self, at: Timestamp, op: &Op) -> Outcome {
+        self.recall_named(at, op);
         let outcome = match op {
             Op::Checkpoint => {
+                self.let_go(at);
                 let profile = Encoding::MsgPack.encode(&self.process.profile).unwrap_or_default();
                 self.store.snapshot = Some((self.process.engine.fingerprint(), profile, self.store.journal.len()));
                 return Outcome::Nothing;
@@ -170,6 +172,31 @@ impl Machine {
                 Outcome::Refused
             }
             Outcome::Nothing => Outcome::Nothing,
+        }
+    }
+
+    /// Whoever has been silent leaves the process.
+    fn let_go(&mut self, at: Timestamp) {
+        for _ in 0..Process::leave_max() {
+            let name = self.store.journal.len() as u64;
+            let Some(step) = self.process.rest_one(at, name, &mut self.store.kept) else { return };
+            self.keep(step);
+        }
+    }
+
+    /// Whoever an input names and is not there comes back.
+    fn recall_named(&mut self, at: Timestamp, op: &Op) {
+        let steps = match op {
+            Op::Message(envelope) => self.process.recall(at, envelope, &self.store.kept),
+            Op::Receipt { key, sent, channel, status } => {
+                let Some(message) = self.book.message(sent) else { return };
+                let envelope = trace::receipt(&sent.customer, channel, key, status.clone(), message);
+                self.process.recall(at, &envelope, &self.store.kept)
+            }
+            _ => return,
+        };
+        for step in steps {
+            self.keep(step);
         }
     }
 
@@ -317,6 +344,8 @@ fn verb_command(verb: &Verb, book: &Book) -> Option<AgentCommand> {
             conversation: book.conversation(nth)?,
             content: vec![trace::said("hello")],
             reply_to: None,
+            via: None,
+            purpose: None,
         },
         Verb::Note(nth) => AgentCommand::NoteAdd { conversation: book.conversation(nth)?, text: "remember".to_owned() },
         Verb::ToQueue(nth, queue) => AgentCommand::ConversationTransfer {

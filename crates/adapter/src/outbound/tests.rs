@@ -35,11 +35,11 @@ fn a_command_is_read_where_it_belongs_only() {
 
 #[test]
 fn a_command_lives_a_day_or_less() {
-    assert_eq!(end_of_life(&command()), Timestamp(1_000 + 86_400_000));
+    assert_eq!(end_of_life(&command(), LIFE), Timestamp(1_000 + 86_400_000));
     let short = OutCommand { not_after: Some(Timestamp(5_000)), ..command() };
-    assert_eq!(end_of_life(&short), Timestamp(5_000));
+    assert_eq!(end_of_life(&short, LIFE), Timestamp(5_000));
     let long = OutCommand { not_after: Some(Timestamp(u64::MAX)), ..command() };
-    assert_eq!(end_of_life(&long), Timestamp(1_000 + 86_400_000));
+    assert_eq!(end_of_life(&long, LIFE), Timestamp(1_000 + 86_400_000));
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(crate) struct Provider {
     idempotent: bool,
     /// Its channel keeps no ledger.
     forgetful: bool,
+    /// What becomes of every request of the account `dead`.
+    dead: Mutex<Option<Step>>,
     /// How often the receiving half ends with an error before it stays.
     breaks: Mutex<u32>,
     opened: watch::Sender<Vec<Context>>,
@@ -75,6 +77,11 @@ impl Provider {
 
     pub(crate) fn that_breaks_once() -> Arc<Self> {
         Arc::new(Self { breaks: Mutex::new(1), ..Self::default() })
+    }
+
+    /// What every request of the account `dead` comes to.
+    pub(crate) fn dead(&self, step: Step) {
+        *self.dead.lock().unwrap() = Some(step);
     }
 
     pub(crate) fn script(&self, command: &str, steps: impl IntoIterator<Item = Step>) {
@@ -103,8 +110,11 @@ impl Provider {
         self.opened.borrow().last().cloned().expect("nothing is open")
     }
 
-    fn next_step(&self, command: &str) -> Option<Step> {
-        self.script.lock().unwrap().get_mut(command)?.pop_front()
+    fn next_step(&self, command: &OutCommand) -> Option<Step> {
+        if command.account.id.as_str() == "dead" {
+            return self.dead.lock().unwrap().clone();
+        }
+        self.script.lock().unwrap().get_mut(command.command_id.as_str())?.pop_front()
     }
 
     async fn request(
@@ -147,7 +157,7 @@ impl Channel for Demo {
         command: &'a OutCommand,
         ledger: &'a mut PartLedger,
     ) -> BoxFuture<'a, Result<Sent, SendFailure>> {
-        let first = self.provider.next_step(&command.command_id);
+        let first = self.provider.next_step(command);
         assert!(!matches!(first, Some(Step::PanicAtOnce)), "told to");
         Box::pin(async move {
             let mut first = first;
@@ -163,7 +173,7 @@ impl Channel for Demo {
                     }
                     Begin::Interrupted | Begin::Fresh => {}
                 }
-                let step = first.take().or_else(|| self.provider.next_step(&command.command_id));
+                let step = first.take().or_else(|| self.provider.next_step(command));
                 let what = format!("{}#{part}", command.command_id);
                 ids.push(format!("x-{what}").into());
                 self.provider.request(what, step, ledger, part).await?;

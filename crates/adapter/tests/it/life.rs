@@ -74,7 +74,7 @@ async fn a_question_is_asked_until_somebody_answers() {
     let request = soon(requests.next()).await.unwrap();
     let asked: serde_json::Value = Encoding::MsgPack.decode(&request.payload, 1024).unwrap();
     assert_eq!(asked["args"], serde_json::json!({ "thread": "v1", "after": 3, "limit": 50 }));
-    let known = ThreadHistory { records: vec![], head: 7, conversation: None, agent: None };
+    let known = ThreadHistory { records: vec![], head: 7, conversation: None, agent: None, ways: vec![] };
     answer(Reply::done("".into(), known), request).await;
     assert_eq!(soon(question).await.unwrap().unwrap().head, 7);
     // A refusal for good is an answer.

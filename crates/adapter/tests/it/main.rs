@@ -11,7 +11,10 @@
 
 mod crash;
 mod demo;
+mod fetching;
+mod hooked;
 mod inbound;
 mod life;
 mod outbound;
 mod support;
+mod webhook;

@@ -268,3 +268,59 @@ async fn what_takes_its_process_down_each_time_goes_to_the_dead_letters_at_last(
     process.drain().await;
     world.end().await;
 }
+
+const DEAD: &str = "kind = \"demo\"\naccount = \"dead\"\n";
+
+/// So many commands for an account whose provider is away, each on a thread of its own.
+async fn for_the_dead(world: &World, count: usize) {
+    for number in 0..count {
+        let mut command = command(&format!("dead-{number}"), &format!("d{number}"), 1);
+        command.account.id = "dead".parse().unwrap();
+        world.command(&command).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_whose_provider_is_away_does_not_hold_up_the_others_of_its_kind() {
+    const WAITING: usize = 1_500;
+    let world = World::start(PATIENT).await;
+    let provider = Provider::new();
+    let hour = Duration::from_secs(3600);
+    provider.dead(Step::Fail(SendFailure::retryable_after(hour, "421", "away")));
+    for_the_dead(&world, WAITING).await;
+    let process = world.run_all(world.server.url(), &provider, &[ACCOUNT, DEAD]).await;
+    let mut inbox = world.inbox().await;
+    // All of them have been tried and wait for their next turn: more than were once let out at a time.
+    let tried = || provider.requests().iter().filter(|what| what.starts_with("dead-")).count();
+    soon(async {
+        while tried() < WAITING {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    world.command(&command("alive", "v1", 1)).await;
+    assert_eq!(inbox.receipt().await.command_id.unwrap(), "alive");
+    process.drain().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_whose_provider_hangs_does_not_hold_up_the_others_of_its_kind() {
+    let world = World::start(PATIENT).await;
+    let provider = Provider::new();
+    provider.dead(Step::Hang);
+    // More than are held at once, over all accounts.
+    for_the_dead(&world, 1_200).await;
+    let process = world.run_all(world.server.url(), &provider, &[ACCOUNT, DEAD]).await;
+    provider.called("dead-0", 1).await;
+    let mut inbox = world.inbox().await;
+    for number in 0..20 {
+        world.command(&command(&format!("alive-{number}"), &format!("v{number}"), 1)).await;
+    }
+    let receipts = inbox.receipts(20).await;
+    assert!(receipts.keys().all(|name| name.starts_with("alive-")), "{receipts:?}");
+    // Its share, and no more.
+    assert!(provider.requests().iter().filter(|what| what.starts_with("dead-")).count() <= 128);
+    process.kill();
+    world.end().await;
+}

@@ -12,15 +12,19 @@ use serde_json::json;
 use throughline_adapter::bus::embedded::{self, Server};
 use throughline_adapter::bus::{Bus, Options, Publish, Reader, Topology, permissions, topology};
 use throughline_adapter::contract::envelope::{EnvelopeKind, Receipt, decode_record};
-use throughline_adapter::contract::outbound::{ChannelHealth, OutCommand};
+use throughline_adapter::contract::outbound::{ChannelHealth, DeadLetter, OutCommand};
 use throughline_adapter::contract::{Encoding, Envelope, TenantId, codec, shard, subject};
-use throughline_adapter::{AccountFile, Channels, Context, Environment, Kind, Shutdown, prepare, toml};
+use throughline_adapter::fetch::FetchSettings;
+use throughline_adapter::runtime::redact::Redactor;
+use throughline_adapter::webhook::{self, Webhooks};
+use throughline_adapter::{AccountFile, Channels, Context, Environment, Fetcher, Kind, Shutdown, prepare, toml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
 use crate::demo::{DemoKind, Provider};
+use crate::hooked::HookedKind;
 
 const SHARDS: u16 = 8;
 /// A killed process's commands come back so soon.
@@ -98,18 +102,33 @@ impl World {
 
     /// The same over another way to the server, or with other settings.
     pub(crate) async fn run_by(&self, url: &str, provider: &Arc<Provider>, account: &str) -> Process {
+        self.run_all(url, provider, &[account]).await
+    }
+
+    /// Several accounts in one process.
+    pub(crate) async fn run_all(&self, url: &str, provider: &Arc<Provider>, accounts: &[&str]) -> Process {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let (opened, is_open) = oneshot::channel();
         let (over, ended) = oneshot::channel();
-        let file = AccountFile::from_table(&toml::from_str(account).unwrap(), Path::new("demo.toml")).unwrap();
+        let file = |account: &&str| AccountFile::from_table(&toml::from_str(account).unwrap(), Path::new("demo.toml"));
+        let files = accounts.iter().map(|account| file(account).unwrap()).collect();
         let kinds: Vec<Box<dyn Kind>> = vec![Box::new(DemoKind(Arc::clone(provider)))];
-        let ready = prepare(&kinds, vec![file]).unwrap();
+        let ready = prepare(&kinds, files).unwrap();
         let options = options(url, &self.server, &permissions::adapter_user("demo"));
         let (data_dir, theirs) = (self.folder.0.clone(), shutdown.clone());
         runtime.spawn(async move {
             let bus = Bus::connect(options).await.unwrap();
-            let environment = Environment { bus, shards: SHARDS, data_dir, instance: "test".into(), shutdown: theirs };
+            let environment = Environment {
+                bus,
+                shards: SHARDS,
+                data_dir,
+                instance: "test".into(),
+                redactor: Arc::default(),
+                webhooks: Webhooks::none(),
+                fetcher: Fetcher::new(&FetchSettings::default()).unwrap(),
+                shutdown: theirs,
+            };
             let channels = Channels::open(ready, environment).await.unwrap();
             opened.send(()).unwrap();
             channels.run().await;
@@ -117,6 +136,60 @@ impl World {
         });
         soon(is_open).await.unwrap();
         Process { runtime: Some(runtime), shutdown, ended, context: provider.context() }
+    }
+
+    /// Runs accounts whose provider calls them, in a process of its own.
+    pub(crate) async fn run_hooks(
+        &self,
+        accounts: &[&str],
+        settings: webhook::Settings,
+        fetch: FetchSettings,
+    ) -> Hooked {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let shutdown = Shutdown::new(Duration::from_secs(5));
+        let (opened, is_open) = oneshot::channel();
+        let (over, ended) = oneshot::channel();
+        let files = accounts
+            .iter()
+            .map(|text| AccountFile::from_table(&toml::from_str(text).unwrap(), Path::new("demo.toml")).unwrap());
+        let kinds: Vec<Box<dyn Kind>> = vec![Box::new(HookedKind)];
+        let ready = prepare(&kinds, files.collect()).unwrap();
+        assert!(ready.iter().all(|account| account.has_hook()));
+        let options = options(self.server.url(), &self.server, &permissions::adapter_user("demo"));
+        let (data_dir, theirs) = (self.folder.0.clone(), shutdown.clone());
+        runtime.spawn(async move {
+            let bus = Bus::connect(options).await.unwrap();
+            let webhooks = Webhooks::bind(settings).await.unwrap();
+            let environment = Environment {
+                bus,
+                shards: SHARDS,
+                data_dir,
+                instance: "test".into(),
+                redactor: Arc::new(Redactor::new(true, &[]).unwrap()),
+                webhooks: webhooks.clone(),
+                fetcher: Fetcher::new(&fetch).unwrap(),
+                shutdown: theirs.clone(),
+            };
+            let channels = Channels::open(ready, environment).await.unwrap();
+            opened.send(webhooks.address().unwrap()).unwrap();
+            let serving = tokio::spawn(webhooks.serve(theirs));
+            channels.run().await;
+            serving.await.unwrap().unwrap();
+            let _ = over.send(());
+        });
+        let address = soon(is_open).await.unwrap();
+        Hooked { runtime: Some(runtime), shutdown, ended, address }
+    }
+
+    /// The dead letters, from the first one.
+    pub(crate) async fn letters(&self, count: usize) -> Vec<DeadLetter> {
+        let mut reader = self.router.read(topology::DEAD, 1, None).await.unwrap();
+        let mut letters = Vec::new();
+        while letters.len() < count {
+            let stored = soon(reader.next()).await.unwrap();
+            letters.push(Encoding::MsgPack.decode(&stored.payload, 1 << 20).unwrap());
+        }
+        letters
     }
 
     /// As the router does it: stored, with an id of its own.
@@ -218,6 +291,35 @@ impl Process {
 }
 
 impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A process with a listener.
+pub(crate) struct Hooked {
+    runtime: Option<Runtime>,
+    shutdown: Shutdown,
+    ended: oneshot::Receiver<()>,
+    pub(crate) address: std::net::SocketAddr,
+}
+
+impl Hooked {
+    /// Nothing of it is carried on from where it stands.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+
+    /// In good order.
+    pub(crate) async fn drain(mut self) {
+        self.shutdown.drain();
+        soon(&mut self.ended).await.unwrap();
+    }
+}
+
+impl Drop for Hooked {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

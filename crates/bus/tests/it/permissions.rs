@@ -64,6 +64,13 @@ async fn an_adapter_writes_and_works_only_its_own_kind() {
     let mut jobs = chat.work(topology::OUT, "out-chat").await.unwrap();
     soon(jobs.next()).await.unwrap().ack().await.unwrap();
     assert_eq!(chat.work(topology::OUT, "out-email").await.err().unwrap().kind, ErrorKind::Forbidden);
+    // What it puts aside to fetch.
+    let (own, foreign) = ("tl.v1.fetch.main.chat.web", "tl.v1.fetch.main.email.a");
+    chat.publish(message(own, "picture")).await.unwrap();
+    assert_eq!(chat.publish(message(foreign, "")).await.unwrap_err().kind, ErrorKind::Forbidden);
+    let mut jobs = chat.work(topology::FETCH, "fetch-chat").await.unwrap();
+    soon(jobs.next()).await.unwrap().ack().await.unwrap();
+    assert_eq!(chat.work(topology::FETCH, "fetch-email").await.err().unwrap().kind, ErrorKind::Forbidden);
     let ledger = chat.bucket(topology::LEDGER).await.unwrap();
     let revision = ledger.update("chat.web.c1", "sent".into(), 0).await.unwrap();
     assert_eq!(ledger.get("chat.web.c1").await.unwrap().unwrap().revision, revision);
@@ -77,12 +84,15 @@ async fn an_adapter_writes_and_works_only_its_own_kind() {
     assert_eq!(&media.get("a.png", 10).await.unwrap().unwrap()[..], b"png");
     media.delete("a.png").await.unwrap();
     chat.publish(message("tl.v1.dead.main.out-chat", "poison")).await.unwrap();
+    chat.publish(message("tl.v1.dead.main.hook-chat", "poison")).await.unwrap();
+    let error = chat.publish(message("tl.v1.dead.main.hook-email", "poison")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Forbidden);
 
     // An operator sees what is dead and takes it away, and has no other business.
     let admin = world.bus_of(permissions::ADMIN).await;
     let dead = admin.collect(topology::DEAD, "tl.v1.dead.>", None).await;
     // The filter of a scan is part of what is permitted.
-    assert_eq!(dead.unwrap().len(), 1);
+    assert_eq!(dead.unwrap().len(), 2);
     admin.delete(topology::DEAD, 1).await.unwrap();
     assert_eq!(admin.publish(message("tl.v1.event.main.message.c1", "")).await.unwrap_err().kind, ErrorKind::Forbidden);
     let channels = admin.bucket(topology::CHANNELS).await.unwrap();

@@ -45,6 +45,9 @@ fn normalise(name: &str, raw: &[u8]) -> Result<Vec<Envelope>, String> {
                 let envelope = message(&place(), visitor, &said, NOW).map_err(|refusal| refusal.code().to_owned())?;
                 envelopes.push(envelope);
             }
+            (ClientFrame::Switch(wish), Some(visitor)) => {
+                envelopes.push(switch(&place(), visitor, &wish, NOW).map_err(|refusal| refusal.code().to_owned())?);
+            }
             (ClientFrame::Received { seq }, Some(visitor)) => {
                 envelopes.push(receipt(&place(), visitor, ReceiptStatus::Delivered, seq, NOW));
             }

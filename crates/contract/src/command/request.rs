@@ -65,6 +65,8 @@ verbs!(AgentCommand of "an agent's tool":
         OfferDecline = "offer.decline",
         MessageSend = "message.send",
         NoteAdd = "note.add",
+        ConversationSwitch = "conversation.switch",
+        CustomerUpdate = "customer.update",
         ConversationTransfer = "conversation.transfer",
         ConversationPark = "conversation.park",
         ConversationResume = "conversation.resume",
@@ -86,6 +88,7 @@ verbs!(AgentQuery of "an agent's tool":
     asks {
         FeedSync = "feed.sync",
         FeedAck = "feed.ack",
+        ConversationContext = "conversation.context",
         ConversationHistory = "conversation.history",
     }
 );
@@ -95,6 +98,14 @@ verbs!(AdminCommand of "an operator":
         PolicyApply = "policy.apply",
         ConversationAssign = "conversation.assign",
         ConversationEnqueue = "conversation.enqueue",
+        CustomerLink = "customer.link",
+        CustomerUnlink = "customer.unlink",
+        CustomerMerge = "customer.merge",
+        CustomerSplit = "customer.split",
+        CustomerDismiss = "customer.dismiss",
+        CustomerUpdate = "customer.update",
+        CustomerConsent = "customer.consent",
+        CustomerErase = "customer.erase",
     }
     asks {
         ShadowStart = "shadow.start",
@@ -104,6 +115,8 @@ verbs!(AdminCommand of "an operator":
         ConversationShow = "conversation.show",
         ConversationExplain = "conversation.explain",
         CustomerShow = "customer.show",
+        CustomerSuggestions = "customer.suggestions",
+        CustomerFind = "customer.find",
         AgentList = "agent.list",
     }
 );
@@ -112,6 +125,7 @@ verbs!(ChannelQuery of "a channel":
     changes {}
     asks {
         ThreadHistory = "thread.history",
+        ThreadWait = "thread.wait",
     }
 );
 

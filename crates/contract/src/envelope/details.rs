@@ -162,7 +162,7 @@ impl Receipt {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Signal {
     /// `follow`, `block`, `opt_in`, `opt_out`, `join`, `leave`, `start`, `referral`, `postback`,
-    /// `handover`, `closed`, `auth_failed`, `rate_limited`, `webhook_error`, …
+    /// `handover`, `switch`, `closed`, `auth_failed`, `rate_limited`, `webhook_error`, …
     pub name: SmolStr,
     /// For a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,6 +227,12 @@ pub struct Call {
     /// The provider's waiting line it stands in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<SmolStr>,
+    /// The agent whose leg it is; absent: the customer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// Our command that began the leg.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<SmolStr>,
 }
 
 open_enum! {
@@ -281,6 +287,10 @@ pub struct Mail {
     /// Size of the whole mail in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// The mail shows a token that we signed for its thread: in the address that it was written to, or in a Message-ID
+    /// of ours that it answers. It belongs to that thread then, whoever it is from; it says nothing of who that is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub thread_proven: bool,
 }
 
 /// Until when, and how, an answer is allowed.

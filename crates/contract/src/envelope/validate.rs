@@ -156,6 +156,8 @@ impl Envelope {
             EnvelopeKind::Edit | EnvelopeKind::Delete if self.target.is_none() => {
                 fail("target", "an edit or deletion needs a target")
             }
+            EnvelopeKind::Media if self.target.is_none() => fail("target", "what was fetched needs a target"),
+            EnvelopeKind::Media if self.content.is_empty() => fail("content", "is missing"),
             EnvelopeKind::Reaction if self.reaction.is_none() => fail("reaction", "is missing"),
             EnvelopeKind::Reaction if self.target.is_none() => fail("target", "a reaction needs a target"),
             EnvelopeKind::Receipt => match &self.receipt {

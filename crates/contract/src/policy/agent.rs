@@ -47,6 +47,10 @@ pub struct Agent {
     /// May force, monitor and hand on what others hold.
     #[serde(default, skip_serializing_if = "is_default")]
     pub supervisor: bool,
+    /// Where the agent is called: a number (`+49301234567`) or a SIP address (`sip:anna@example.com`). Absent: calls
+    /// are not connected; the agent's tool must take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<SmolStr>,
 }
 
 const fn capacity_default() -> u32 {
@@ -67,6 +71,7 @@ impl Default for Agent {
             position: 0,
             auto_accept: false,
             supervisor: false,
+            phone: None,
         }
     }
 }

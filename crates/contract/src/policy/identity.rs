@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::id::AccountId;
+use crate::time::Millis;
+
+/// How long a customer is silent before what is known of it leaves memory, unless the policy says otherwise.
+const REST_AFTER: Millis = Millis::from_secs(30 * 24 * 3600);
 
 /// What makes two addresses the same, and which of them say nothing about who somebody is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Identities {
@@ -31,4 +35,36 @@ pub struct Identities {
     /// neither linked nor followed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub blocked: BTreeMap<SmolStr, BTreeSet<SmolStr>>,
+    /// How long a customer who has nothing open is silent before what is known of it leaves memory and lies in the
+    /// key-value side alone, until it is heard of again. 0: never.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub rest_after_ms: Millis,
+    /// How long such a customer is silent before it is forgotten by itself, as `customer.erase` does. 0: never.
+    #[serde(skip_serializing_if = "is_never")]
+    pub forget_after_ms: Millis,
+}
+
+impl Default for Identities {
+    fn default() -> Self {
+        Self {
+            region: None,
+            regions: BTreeMap::new(),
+            ignore_plus_tags: false,
+            ignore_dots: BTreeSet::new(),
+            most: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            rest_after_ms: REST_AFTER,
+            forget_after_ms: Millis(0),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_usual(after: &Millis) -> bool {
+    *after == REST_AFTER
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_never(after: &Millis) -> bool {
+    after.0 == 0
 }

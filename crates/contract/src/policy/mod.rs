@@ -15,6 +15,7 @@ use crate::time::Millis;
 
 mod agent;
 mod channel;
+mod contact;
 mod hours;
 mod identity;
 mod problems;
@@ -24,6 +25,7 @@ mod route;
 
 pub use agent::{Agent, Caps, Membership, MembershipTable, Memberships, PresenceSpec, Takes};
 pub use channel::{CapacityPool, Channel, Reopen};
+pub use contact::{Contact, ContactAccount, Continuity, SwitchWay};
 pub use hours::{Calendar, Holiday, Week};
 pub use identity::Identities;
 pub use problems::Problem;
@@ -79,12 +81,35 @@ pub struct Policy {
     /// What makes two addresses the same.
     #[serde(default, skip_serializing_if = "is_default")]
     pub identity: Identities,
+    /// How a customer is reached, over all channels.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub contact: Contact,
+    /// Asks a program of yours who a customer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<Lookup>,
     /// Offers: how often, how long somebody is left alone after one.
     #[serde(default)]
     pub offers: Offers,
     /// Spans of time.
     #[serde(default)]
     pub timing: Timing,
+}
+
+/// Asks a program of the company's who a customer is (a CRM), by NATS request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Lookup {
+    /// How long it may take.
+    pub budget_ms: Millis,
+    /// How long an answer, or that there was none, is believed.
+    pub cache_ms: Millis,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self { budget_ms: Millis(1000), cache_ms: Millis::from_secs(3600) }
+    }
 }
 
 /// Offers: how often, and how long somebody is left alone after one that came to nothing.

@@ -68,6 +68,7 @@ impl Policy {
         }
         finder.identity();
         finder.offers_and_timing();
+        finder.contact();
         finder.problems
     }
 }
@@ -328,6 +329,26 @@ impl<'a> Finder<'a> {
             let plain = !domain.is_empty() && !domain.contains('@');
             self.check("identity.ignore_dots", plain, "a domain is meant, like gmail.com");
         }
+    }
+
+    /// What customers are offered to go on by is few and told apart, and they are told what they need.
+    fn contact(&mut self) {
+        let contact = &self.policy.contact;
+        self.check("contact.switch_to", contact.switch_to.len() <= 8, "at most 8 accounts");
+        let mut seen = BTreeSet::new();
+        for (n, way) in contact.switch_to.iter().enumerate() {
+            let path = format!("contact.switch_to[{n}]");
+            self.check(&path, seen.insert((&way.kind, &way.account)), "the same account stands there before");
+            let told = way.address.as_ref().is_none_or(|address| {
+                !address.trim().is_empty()
+                    && (address.contains("{token}") || contact.switch_shown_text.contains("{token}"))
+            });
+            let message = "the customer needs the token: put {token} into it, or into contact.switch_shown_text";
+            self.check(format!("{path}.address"), told, message);
+        }
+        let any = contact.switch_to.iter().any(|way| way.address.is_some());
+        let whereto = !any || contact.switch_shown_text.contains("{address}");
+        self.check("contact.switch_shown_text", whereto, "needs {address}, or nobody knows where to write to");
     }
 
     fn offers_and_timing(&mut self) {

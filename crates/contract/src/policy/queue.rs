@@ -17,6 +17,9 @@ pub struct Queue {
     /// What people call it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<SmolStr>,
+    /// Which messages of a customer join a conversation of it that is open.
+    #[serde(skip_serializing_if = "is_default")]
+    pub continuity: super::Continuity,
     /// Skills that every conversation in it requires, with the least level.
     pub skills: BTreeMap<SkillId, Level>,
     /// Skills that are wanted: required for a while, or preferred.

@@ -99,6 +99,7 @@ fn the_deepest_envelope_that_is_accepted_can_be_read_back_from_the_journal() {
         message: MessageId(1),
         thread_seq: 1,
         envelope: Box::new(envelope),
+        customer: None,
     };
     let entry = Entry {
         tenant: TenantId::new("main").unwrap(),

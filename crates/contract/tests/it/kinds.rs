@@ -8,11 +8,11 @@ use throughline_contract::command::{
     AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Classified, Classify, Done, Reply,
 };
 use throughline_contract::envelope::{decode_record, encode_record};
-use throughline_contract::event::{decode_events, join_events};
+use throughline_contract::event::{ProfileChange, decode_events, join_events};
 use throughline_contract::feed::{ConversationView, FeedItem, Heartbeat, Sync};
 use throughline_contract::journal::{Checkpoint, Epoch, Record};
 use throughline_contract::limits::JOURNAL_BYTES_MAX;
-use throughline_contract::outbound::{ChannelHealth, DeadLetter, Live, OutCommand, ThreadHistory};
+use throughline_contract::outbound::{ChannelHealth, DeadLetter, Live, OutCommand, ThreadHistory, ThreadWait};
 use throughline_contract::policy::Policy;
 use throughline_contract::{Envelope, EventRecord};
 
@@ -85,9 +85,12 @@ kinds! {
         "channel-health" => ChannelHealth,
         "dead-letter" => DeadLetter,
         "thread-history" => ThreadHistory,
+        "thread-wait" => ThreadWait,
         "policy" => Policy,
         "classify" => Classify,
         "classified" => Classified,
+        "looked-up" => ProfileChange,
+        "context" => answer::Context,
         "journal-record" => Record,
         "journal-epoch" => Epoch,
         "journal-checkpoint" => Checkpoint,

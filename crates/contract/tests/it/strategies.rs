@@ -1,11 +1,20 @@
 //! Arbitrary envelopes: every field, every kind of part, values that no version knows.
 
-use proptest::collection::vec;
-use proptest::option::of;
+use std::ops::Range;
+
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use throughline_contract::envelope::*;
 use throughline_contract::{AccountId, ChannelKind, Millis, SmolStr, TenantId, Timestamp};
+
+/// A value or none. Boxed, as lists are: types as deep as the envelope take minutes to compile.
+fn of<S: Strategy + 'static>(some: S) -> BoxedStrategy<Option<S::Value>> {
+    proptest::option::of(some).boxed()
+}
+
+fn vec<S: Strategy + 'static>(item: S, count: Range<usize>) -> BoxedStrategy<Vec<S::Value>> {
+    proptest::collection::vec(item, count).boxed()
+}
 
 /// An id or a short text; seldom empty of meaning, never of characters.
 fn word() -> impl Strategy<Value = SmolStr> {
@@ -43,7 +52,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-fn map(item: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
+fn map(item: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Map<String, Value>> {
     vec((text(), item), 0..3).prop_map(|fields| fields.into_iter().collect())
 }
 
@@ -182,19 +191,34 @@ fn receipt() -> impl Strategy<Value = Receipt> {
 fn call() -> impl Strategy<Value = Call> {
     let legs = (word(), of(word()), word(), of(word()), of(word()));
     let rest = (of(time()), of(time()), of(time()), of(media()), of(text()), of(word()));
-    (legs, rest).prop_map(|(legs, rest)| {
+    let ours = (of(word().prop_map(|_| throughline_contract::AgentId::new("anna").unwrap())), of(word()));
+    (legs, rest, ours).prop_map(|(legs, rest, (agent, command_id))| {
         let (leg, parent, state, from, to) = legs;
         let (started_at, answered_at, ended_at, recording, transcript, queue) = rest;
-        Call { leg, parent, state, from, to, started_at, answered_at, ended_at, recording, transcript, queue }
+        Call {
+            leg,
+            parent,
+            state,
+            from,
+            to,
+            started_at,
+            answered_at,
+            ended_at,
+            recording,
+            transcript,
+            queue,
+            agent,
+            command_id,
+        }
     })
 }
 
 fn mail() -> impl Strategy<Value = Mail> {
     let ids = (of(word()), of(word()), vec(word(), 0..3), of(text()), of(word()));
-    let rest = (of(text()), of(word()), vec(word(), 0..2), vec(word(), 0..2), of(any::<u64>()));
+    let rest = (of(text()), of(word()), vec(word(), 0..2), vec(word(), 0..2), of(any::<u64>()), any::<bool>());
     (ids, open(&["human", "bounce"]), rest).prop_map(|(ids, class, rest)| {
         let (message_id, in_reply_to, references, subject, headers_ref) = ids;
-        let (auth_results, aligned_domain, envelope_to, reply_to, bytes) = rest;
+        let (auth_results, aligned_domain, envelope_to, reply_to, bytes, thread_proven) = rest;
         Mail {
             message_id,
             in_reply_to,
@@ -207,13 +231,25 @@ fn mail() -> impl Strategy<Value = Mail> {
             envelope_to,
             reply_to,
             bytes,
+            thread_proven,
         }
     })
 }
 
 /// An envelope that is valid.
 pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
-    let kinds = &["message", "edit", "delete", "reaction", "receipt", "echo", "contact_event", "call", "account_event"];
+    let kinds = &[
+        "message",
+        "edit",
+        "delete",
+        "reaction",
+        "media",
+        "receipt",
+        "echo",
+        "contact_event",
+        "call",
+        "account_event",
+    ];
     let account = (name::<ChannelKind>(), name::<AccountId>(), of(word()), of(word()));
     let account = account.prop_map(|(kind, id, provider, address)| Account { kind, id, provider, address });
     let auth = (open(&["signed_webhook", "failed"]), of(word()));

@@ -302,6 +302,7 @@ fn received(conversation: u64, customer: u64, thread_seq: u64) -> Event {
         message: MessageId(9),
         thread_seq,
         envelope: Box::new(envelope(customer, "")),
+        customer: None,
     }
 }
 

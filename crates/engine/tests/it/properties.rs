@@ -45,6 +45,11 @@ enum Input {
     Silent { agent: usize },
     Heard { agent: usize },
     Policy { plan: Box<Plan>, waiting: bool },
+    Merge { customer: usize, with: usize },
+    Split { customer: usize },
+    Erase { customer: usize },
+    Consent { customer: usize, channel: usize, granted: bool },
+    Rest { customer: usize },
     Restart,
     Time { ms: i64, tick: bool },
     Tick,
@@ -600,6 +605,7 @@ fn input() -> impl Strategy<Value = Input> {
     ];
     let kind = prop_oneof![
         Just(EnvelopeKind::Edit),
+        Just(EnvelopeKind::Media),
         Just(EnvelopeKind::Reaction),
         Just(EnvelopeKind::Delete),
         Just(EnvelopeKind::Echo),
@@ -656,6 +662,12 @@ fn input() -> impl Strategy<Value = Input> {
         2 => agent().prop_map(|agent| Input::Silent { agent }),
         2 => agent().prop_map(|agent| Input::Heard { agent }),
         1 => (plan(), any::<bool>()).prop_map(|(plan, waiting)| Input::Policy { plan: Box::new(plan), waiting }),
+        1 => (0..CUSTOMERS.len(), 0..CUSTOMERS.len()).prop_map(|(customer, with)| Input::Merge { customer, with }),
+        1 => (0..CUSTOMERS.len()).prop_map(|customer| Input::Split { customer }),
+        1 => (0..CUSTOMERS.len()).prop_map(|customer| Input::Erase { customer }),
+        1 => (0..CUSTOMERS.len(), 0..CHANNELS.len(), any::<bool>())
+            .prop_map(|(customer, channel, granted)| Input::Consent { customer, channel, granted }),
+        3 => (0..CUSTOMERS.len()).prop_map(|customer| Input::Rest { customer }),
         1 => Just(Input::Restart),
         8 => (span, any::<bool>()).prop_map(|(ms, tick)| Input::Time { ms, tick }),
         3 => Just(Input::Tick),
@@ -903,6 +915,34 @@ impl Run {
                 let policy = Box::new(policy(&plan));
                 self.world.admin(AdminCommand::PolicyApply { policy, waiting });
             }
+            Input::Merge { customer, with } => {
+                let kin = self.world.state.kin();
+                let id = |customer: usize| kin.root(CustomerId(customer as u64 + 1));
+                let (customer, from) = (id(customer), id(with));
+                if customer != from {
+                    let by = SmolStr::new_static("operator");
+                    self.world.facts(&[contract::Event::CustomerMerged { customer, from, by, identity: None }]);
+                }
+            }
+            Input::Split { customer } => {
+                let customer = CustomerId(customer as u64 + 1);
+                if let Some(from) = self.world.state.kin().parent(customer) {
+                    let by = SmolStr::new_static("operator");
+                    self.world.facts(&[contract::Event::CustomerSplit { customer, from, by }]);
+                }
+            }
+            Input::Erase { customer } => {
+                self.world.erase(CustomerId(customer as u64 + 1));
+            }
+            Input::Consent { customer, channel, granted } => {
+                let channel = Some(contract::ChannelKind::new(CHANNELS[channel]).unwrap());
+                let consent = contract::event::Consent { channel, purpose: None, granted };
+                let (customer, by) = (CustomerId(customer as u64 + 1), SmolStr::new_static("customer"));
+                self.world.facts(&[contract::Event::CustomerConsentChanged { customer, consent, by }]);
+            }
+            Input::Rest { customer } => {
+                self.world.rest(CustomerId(customer as u64 + 1));
+            }
             Input::Restart => self.world.restart(),
             Input::Time { ms, tick } => {
                 self.world.clock = Timestamp(at.0.saturating_add_signed(ms));
@@ -920,8 +960,13 @@ impl Run {
 
     fn send(&mut self, hand: Hand) {
         let content = vec![fixture::said("an answer")];
-        let outcome =
-            self.handle(hand, |conversation| AgentCommand::MessageSend { conversation, content, reply_to: None });
+        let outcome = self.handle(hand, |conversation| AgentCommand::MessageSend {
+            conversation,
+            content,
+            reply_to: None,
+            via: None,
+            purpose: None,
+        });
         if let Outcome::Done(step) = outcome {
             for emitted in &step.emitted {
                 if let contract::Event::MessageSent { message, thread, .. } = &*emitted.event {
@@ -965,6 +1010,21 @@ proptest! {
         let mut run = Run::new(&first, all_here);
         for input in inputs {
             run.input(input);
+        }
+    }
+
+    /// Whether customers leave memory or stay changes nothing of what is decided.
+    #[test]
+    fn who_leaves_memory_changes_no_decision(
+        first in plan(),
+        inputs in prop::collection::vec(input(), 1..80),
+    ) {
+        let (mut hot, mut cold) = (Run::new(&first, true), Run::new(&first, true));
+        hot.world.cold = false;
+        for input in inputs {
+            hot.input(input.clone());
+            cold.input(input);
+            prop_assert_eq!(&hot.world.decided, &cold.world.decided);
         }
     }
 }

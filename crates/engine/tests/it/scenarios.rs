@@ -14,15 +14,23 @@
 //! snapshot                         from here on, a state read back from a snapshot goes along
 //!
 //! message ann chat "hello"         also: language=de tag=vip intent=refund (the classifier's) id=x (the provider's)
+//!                                  thread=two (another one than usual) window=60s (answers are free so long)
 //! edit ann chat                    also: reaction, echo, contact_event, …
 //! leaves ann chat                  the channel says that the customer has gone; with `closed`: that it was closed
+//! call ann phone ringing           also: leg=2 by=anna for=m2 (a leg of an agent's, begun by a command) seq=3 id=x
 //! receipt ann chat read m2         also: through 3 (thread_seq), id p7 (the provider's), until 5s (watermark)
 //!
 //! anna available                   busy, away, offline
 //! anna presence lunch              any state; with a reason code: anna presence lunch canteen
 //! anna accepts o1                  any command may end in: as k1 (the client's id)
 //! anna declines o1                 with a reason: anna declines o1 busy
-//! anna says c1 "good day"          notes c1 "…"
+//! merge ben into ann               they are one person; split ben from ann: two again
+//! consent ann no by sms for service   or yes; without by: any channel, without for: anything
+//! segment ann vip                  she is in that segment
+//! erase ann                        she is forgotten
+//! rest ann                         she leaves memory, if nothing of hers is under way
+//! anna switches c1 to sms berlin +49301 with TOKEN   26 letters and digits
+//! anna says c1 "good day"          also: by email for marketing; notes c1 "…"
 //! anna transfers c1 to queue sales    to agent ben
 //! anna takes back c1
 //! anna parks c1 until 90s          or without until; resumes c1
@@ -44,9 +52,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use contract::command::{AdminCommand, AgentCommand};
-use contract::envelope::{Envelope, EnvelopeKind, Receipt, ReceiptStatus, Signal};
-use contract::event::{Classification, Decision, Exclusion, Presence, Requirement};
-use contract::{AgentId, CustomerId, Event, Millis, SmolStr, Timestamp};
+use contract::envelope::{Envelope, EnvelopeKind, Receipt, ReceiptStatus, ReplyWindow, Signal};
+use contract::event::{Classification, Consent, Decision, Exclusion, Presence, ProfileChange, Requirement};
+use contract::{AgentId, ChannelKind, CustomerId, Event, Millis, SmolStr, Timestamp};
 use throughline_engine::Step;
 
 use crate::fixture;
@@ -197,18 +205,85 @@ impl Play {
                 let (envelope, classification) = self.with(envelope, more);
                 self.envelope(customer, &envelope, classification.as_ref());
             }
+            ["call", customer, channel, state, more @ ..] => {
+                self.heading(line);
+                let envelope = self.call(customer, channel, state, more);
+                self.envelope(customer, &envelope, None);
+            }
             ["receipt", customer, channel, status, named @ ..] => {
                 self.heading(line);
                 let receipt = self.receipt(status, named);
                 let envelope = fixture::receipt(receipt, customer, channel, &self.key(), self.world.clock);
                 self.envelope(customer, &envelope, None);
             }
-            [kind @ ("edit" | "delete" | "reaction" | "echo" | "contact_event"), customer, channel, more @ ..] => {
+            [
+                kind @ ("edit" | "delete" | "reaction" | "media" | "echo" | "contact_event"),
+                customer,
+                channel,
+                more @ ..,
+            ] => {
                 self.heading(line);
                 let kind = EnvelopeKind::from(SmolStr::new(kind));
                 let envelope = fixture::other(kind, customer, channel, &self.key(), self.world.clock);
                 let (envelope, classification) = self.with(envelope, more);
                 self.envelope(customer, &envelope, classification.as_ref());
+            }
+            ["merge", from, "into", customer] => {
+                self.heading(line);
+                let (customer, from) = (self.numbered(customer), self.numbered(from));
+                let by = SmolStr::new_static("operator");
+                let step = self.world.facts(&[Event::CustomerMerged { customer, from, by, identity: None }]);
+                self.facts(&step);
+            }
+            ["split", customer, "from", from] => {
+                self.heading(line);
+                let (customer, from) = (self.numbered(customer), self.numbered(from));
+                let by = SmolStr::new_static("operator");
+                let step = self.world.facts(&[Event::CustomerSplit { customer, from, by }]);
+                self.facts(&step);
+            }
+            ["rest", customer] => {
+                self.heading(line);
+                let customer = self.numbered(customer);
+                if let Some(step) = self.world.rest(customer) {
+                    self.facts(&step);
+                }
+            }
+            ["erase", customer] => {
+                self.heading(line);
+                let customer = self.numbered(customer);
+                let step = self.world.erase(customer);
+                self.facts(&step);
+            }
+            ["consent", customer, word @ ("yes" | "no"), of @ ..] => {
+                self.heading(line);
+                let after = |word: &str| of.iter().position(|known| *known == word).and_then(|n| of.get(n + 1));
+                let consent = Consent {
+                    channel: after("by").map(|kind| ChannelKind::new(*kind).unwrap()),
+                    purpose: after("for").map(SmolStr::new),
+                    granted: *word == "yes",
+                };
+                let (customer, by) = (self.numbered(customer), SmolStr::new_static("customer"));
+                let step = self.world.facts(&[Event::CustomerConsentChanged { customer, consent, by }]);
+                self.facts(&step);
+            }
+            ["segment", customer, name] => {
+                self.heading(line);
+                let segments_added = std::iter::once(SmolStr::new(name)).collect();
+                let change = ProfileChange { segments_added, ..ProfileChange::default() };
+                let (customer, by) = (self.numbered(customer), SmolStr::new_static("operator"));
+                let step = self.world.facts(&[Event::CustomerUpdated { customer, change, by }]);
+                self.facts(&step);
+            }
+            [agent, "switches", conversation, "to", kind, account, address, "with", token] => {
+                self.heading(line);
+                let to = contract::command::SwitchTo {
+                    kind: ChannelKind::new(*kind).unwrap(),
+                    account: contract::AccountId::new(*account).unwrap(),
+                    address: SmolStr::new(address),
+                };
+                let outcome = self.world.switch(&fixture::agent(agent), self.id(conversation), &to, token);
+                self.outcome(outcome);
             }
             [agent, "silent"] => {
                 self.heading(line);
@@ -277,11 +352,17 @@ impl Play {
             ["declines", offer, with @ ..] => {
                 AgentCommand::OfferDecline { offer: self.id(offer), reason: with.first().map(SmolStr::new) }
             }
-            ["says", conversation, text] => AgentCommand::MessageSend {
-                conversation: self.id(conversation),
-                content: vec![fixture::said(text)],
-                reply_to: None,
-            },
+            ["says", conversation, text, how @ ..] => {
+                let after = |word: &str| how.iter().position(|known| *known == word).and_then(|n| how.get(n + 1));
+                let kind = after("by").map(|kind| ChannelKind::new(*kind).unwrap());
+                AgentCommand::MessageSend {
+                    conversation: self.id(conversation),
+                    content: vec![fixture::said(text)],
+                    reply_to: None,
+                    via: kind.map(|kind| contract::command::Via { kind, account: None, thread: None }),
+                    purpose: after("for").map(SmolStr::new),
+                }
+            }
             ["notes", conversation, text] => {
                 AgentCommand::NoteAdd { conversation: self.id(conversation), text: (*text).to_owned() }
             }
@@ -337,15 +418,43 @@ impl Play {
                 Some(("language", language)) => envelope.language = Some(SmolStr::new(language)),
                 Some(("tag", tag)) => envelope.tags.push(SmolStr::new(tag)),
                 Some(("id", id)) => envelope.dedup_key = SmolStr::new(id),
+                Some(("thread", key)) => envelope.thread.key = SmolStr::new(key),
+                Some(("window", span)) => {
+                    let open_until = Some(self.world.clock + self.span(span));
+                    envelope.window = Some(ReplyWindow { open_until, ..ReplyWindow::default() });
+                }
                 Some(("intent", intent)) => {
                     let outcome = SmolStr::new_static("answered");
                     let intent = Some(SmolStr::new(intent));
                     classification = Some(Classification { intent, outcome, ..Classification::default() });
                 }
-                _ => self.fail("language=, tag=, intent= or id="),
+                _ => self.fail("language=, tag=, intent=, id=, thread= or window="),
             }
         }
         (envelope, classification)
+    }
+
+    fn call(&mut self, customer: &str, channel: &str, state: &str, more: &[&str]) -> Envelope {
+        let mut envelope = fixture::other(EnvelopeKind::Call, customer, channel, &self.key(), self.world.clock);
+        let mut call: contract::envelope::Call =
+            serde_json::from_value(serde_json::json!({ "leg": format!("call-{customer}"), "state": state })).unwrap();
+        envelope.thread.key = call.leg.clone();
+        envelope.thread.kind = contract::envelope::ThreadKind::Call;
+        for word in more {
+            match word.split_once('=') {
+                Some(("leg", leg)) => call.leg = leg.into(),
+                Some(("by", name)) => call.agent = Some(fixture::agent(name)),
+                Some(("for", message)) => call.command_id = Some(format!("main/{message}").into()),
+                Some(("id", id)) => envelope.dedup_key = SmolStr::new(id),
+                Some(("seq", n)) => {
+                    let n = n.parse().unwrap();
+                    envelope.seq = Some(contract::envelope::Sequence { scope: call.leg.clone(), n });
+                }
+                _ => self.fail("leg=, by=, for=, seq= or id="),
+            }
+        }
+        envelope.call = Some(call);
+        envelope
     }
 
     fn receipt(&self, status: &str, named: &[&str]) -> Receipt {
@@ -399,13 +508,18 @@ impl Play {
         self.world.clock = to;
     }
 
-    fn envelope(&mut self, customer: &str, envelope: &Envelope, classification: Option<&Classification>) {
+    fn numbered(&mut self, customer: &str) -> CustomerId {
         let known = self.customers.iter().position(|known| known == customer);
         let number = known.unwrap_or_else(|| {
             self.customers.push(customer.to_owned());
             self.customers.len() - 1
         });
-        match self.world.classified(CustomerId(number as u64 + 1), envelope, classification) {
+        CustomerId(number as u64 + 1)
+    }
+
+    fn envelope(&mut self, customer: &str, envelope: &Envelope, classification: Option<&Classification>) {
+        let customer = self.numbered(customer);
+        match self.world.classified(customer, envelope, classification) {
             Some(step) => self.facts(&step),
             None => self.say("was taken in before"),
         }
@@ -516,9 +630,48 @@ impl Play {
             Event::QueueClosed { queue, opens_at } => {
                 format!("{queue}{}", opens_at.map(|at| format!(" until {}", self.time(at))).unwrap_or_default())
             }
+            Event::ConversationCallDirected { conversation, message, order, .. } => {
+                let agent = order.agent.as_ref().map(|agent| format!(" to {agent}")).unwrap_or_default();
+                let at = order.to.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+                format!("{conversation} {message} {}{agent}{at}", order.step)
+            }
             Event::MessageNotified { conversation, message, thread, thread_seq, content, notice, .. } => {
                 let (kind, text) = (&thread.account.kind, fixture::text(content));
                 format!("{conversation} {message} as #{thread_seq} on {kind} ({notice}): {text:?}")
+            }
+            Event::CustomerMerged { customer, from, by, .. } => {
+                format!("{} into {} by {by}", self.customer(*from), self.customer(*customer))
+            }
+            Event::CustomerSplit { customer, from, by } => {
+                format!("{} from {} by {by}", self.customer(*customer), self.customer(*from))
+            }
+            Event::CustomerErased { customers, .. } | Event::CustomerRested { customers, .. } => {
+                customers.iter().map(|customer| self.customer(*customer)).collect::<Vec<_>>().join(", ")
+            }
+            Event::CustomerUpdated { customer, change, .. } => format!("{} {change:?}", self.customer(*customer)),
+            Event::CustomerConsentChanged { customer, consent, .. } => {
+                let word = if consent.granted { "yes" } else { "no" };
+                let by = consent.channel.as_ref().map_or("any channel", |kind| kind.as_str());
+                format!(
+                    "{} {word} by {by} for {}",
+                    self.customer(*customer),
+                    consent.purpose.as_deref().unwrap_or("anything")
+                )
+            }
+            Event::ConversationSwitchOffered { conversation, identity, thread, .. } => {
+                format!("{conversation} to {} {}", thread.account.kind, identity.value)
+            }
+            Event::ConversationSwitchShown { conversation, account, .. } => {
+                format!("{conversation} by {}", account.kind)
+            }
+            Event::ConversationSwitched { conversation, .. } => format!("{conversation}"),
+            Event::MessageLeftUnread { conversation, messages, told_by, thread } => {
+                let which: Vec<String> = messages.iter().map(ToString::to_string).collect();
+                let told = told_by.map_or_else(|| "nobody can be told".to_owned(), |by| format!("told by {by}"));
+                format!("{conversation} {} on {}, {told}", which.join(", "), thread.account.kind)
+            }
+            Event::MessageMirrored { conversation, message, thread, thread_seq, by, .. } => {
+                format!("{conversation} {message} of {by} as #{thread_seq} on {} too", thread.account.kind)
             }
             Event::ConversationTransferred { conversation, by, to_queue, to_agent, .. } => {
                 let to = to_agent.as_ref().map(|agent| format!(", to agent {agent}")).unwrap_or_default();
@@ -555,7 +708,7 @@ impl Play {
             Event::OfferRescinded { offer, conversation, agent, reason } => {
                 format!("{offer} {conversation} {agent} ({reason})")
             }
-            Event::MessageReceived { conversation, message, thread_seq, envelope } => {
+            Event::MessageReceived { conversation, message, thread_seq, envelope, .. } => {
                 let (kind, text) = (&envelope.account.kind, fixture::text(&envelope.content));
                 format!("{conversation} {message} as #{thread_seq} by {kind}: {text:?}")
             }

@@ -1,13 +1,16 @@
 //! A state under test, beside a replica that only ever replays the journal and a twin that was read
 //! back from a snapshot. Every input is checked against everything that must hold.
 
-use contract::command::{AdminCommand, AgentCommand, Done, Refusal};
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::command::{AdminCommand, AgentCommand, Done, Refusal, SwitchTo};
+use contract::envelope::Identity;
 use contract::event::Classification;
 use contract::journal::{Cause, Entry, Fingerprint};
-use contract::policy::Policy;
+use contract::policy::{Continuity, Policy};
 use contract::{AgentId, ConversationId, CustomerId, Encoding, Envelope, Event, SmolStr, Timestamp};
 use throughline_engine::invariant::Auditor;
-use throughline_engine::{Answer, CommandInput, Emitted, Phase, Shadow, State, Step};
+use throughline_engine::{Addresses, Answer, CommandInput, Emitted, Phase, Replay, Shadow, State, Step};
 
 use crate::{fixture, naive};
 
@@ -17,14 +20,22 @@ pub(crate) struct World {
     pub(crate) clock: Timestamp,
     /// Evolves what comes back from the journal, fact by fact.
     replica: State,
-    /// Replays entries, as a new owner does.
+    /// Replays entries, and could go on at any moment.
     follower: State,
+    /// Replays entries, as a new owner does before it decides anything.
+    recovering: Replay,
     /// Gets the same inputs as the state, having taken its place at some point.
     twin: State,
     auditor: Auditor,
     /// The policy in force beside itself: must always agree.
     shadow: Option<Shadow>,
     commands: u64,
+    /// Customers leave memory when they are told to; else nothing happens in their place, at the same time.
+    pub(crate) cold: bool,
+    /// Those that have, and what is known of them.
+    kept: BTreeMap<CustomerId, Option<(Vec<CustomerId>, String)>>,
+    /// What was decided, but for where customers are kept.
+    pub(crate) decided: Vec<Event>,
 }
 
 /// What a command came to.
@@ -34,6 +45,22 @@ pub(crate) enum Outcome {
     Refused(Refusal),
 }
 
+/// Everybody has an address.
+struct Book;
+
+impl Addresses for Book {
+    fn address(&self, customer: CustomerId, scheme: &str, _: bool) -> Option<Identity> {
+        let value = format!("{customer}@example.com");
+        let identity = serde_json::json!({ "scheme": scheme, "value": value, "scope": "global" });
+        Some(serde_json::from_value(identity).unwrap())
+    }
+}
+
+/// A fact that changes nothing of what routing knows.
+fn nothing(customer: CustomerId) -> Event {
+    Event::CustomerRenamed { customer, display: SmolStr::new_static("somebody") }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self {
@@ -41,10 +68,14 @@ impl World {
             clock: Timestamp(1_700_000_000_000),
             replica: State::new(),
             follower: State::new(),
+            recovering: Replay::default(),
             twin: State::new(),
             auditor: Auditor::default(),
             shadow: None,
             commands: 0,
+            cold: true,
+            kept: BTreeMap::new(),
+            decided: Vec::new(),
         }
     }
 
@@ -64,6 +95,10 @@ impl World {
         if self.state.has_seen(envelope) {
             return None;
         }
+        let mut named = BTreeSet::new();
+        self.state.resting_on_thread(envelope, &mut named);
+        named.insert(customer);
+        self.recall(named);
         let now = self.clock;
         let step = self.apply(|state| {
             let customer = State::needs_customer(envelope).then_some(customer);
@@ -107,7 +142,7 @@ impl World {
     /// The router starts again: the state is what replaying the journal gives.
     pub(crate) fn restart(&mut self) {
         self.take_over();
-        self.state = self.follower.clone();
+        self.state = self.recovered();
     }
 
     fn input(&mut self, input: CommandInput) -> Outcome {
@@ -153,9 +188,103 @@ impl World {
         step
     }
 
+    /// A customer leaves memory, if nothing of it is under way.
+    pub(crate) fn rest(&mut self, customer: CustomerId) -> Option<Step> {
+        let person = self.state.kin().root(customer);
+        if self.kept.contains_key(&person) || self.state.switching(self.clock).contains(&person) {
+            return None;
+        }
+        let silent_since = self.state.nothing_open(person)?;
+        let customers: Vec<CustomerId> = self.state.kin().members(person).collect();
+        let routing = Encoding::Json.encode(&self.state.kept(person)).unwrap();
+        let kept = self.cold.then(|| (customers.clone(), String::from_utf8(routing).unwrap()));
+        self.kept.insert(person, kept);
+        let rested = Event::CustomerRested { customer: person, customers, kept: 7, silent_since };
+        let step = self.notice(&[if self.cold { rested } else { nothing(person) }]);
+        assert!(!self.cold || self.state.kept(person) == throughline_engine::Kept::default());
+        Some(step)
+    }
+
+    /// Whoever is named comes back.
+    fn recall(&mut self, named: impl IntoIterator<Item = CustomerId>) {
+        for one in named {
+            let person = self.state.kin().root(one);
+            let Some(kept) = self.kept.remove(&person) else { continue };
+            let back = kept.map(|(customers, routing)| Event::CustomerRecalled {
+                customer: person,
+                customers,
+                kept: 7,
+                profile: String::new(),
+                routing,
+            });
+            self.notice(&[back.unwrap_or_else(|| nothing(person))]);
+        }
+    }
+
+    /// What the profile found out, or an operator said, of customers.
+    pub(crate) fn facts(&mut self, facts: &[Event]) -> Step {
+        let from = |event: &Event| match event {
+            Event::CustomerMerged { from, .. } => Some(*from),
+            _ => None,
+        };
+        let named: Vec<CustomerId> = facts.iter().flat_map(|event| [event.customer(), from(event)]).flatten().collect();
+        self.recall(named);
+        self.notice(facts)
+    }
+
+    fn notice(&mut self, facts: &[Event]) -> Step {
+        let now = self.clock;
+        let step = self.apply(|state| {
+            let mut step = state.open_step(now, Cause::Notice);
+            for fact in facts {
+                state.adopt(&mut step, fact.clone());
+            }
+            state.finish(&mut step);
+            step
+        });
+        self.journal(&step);
+        step
+    }
+
+    /// A person is forgotten, with everybody merged into it.
+    pub(crate) fn erase(&mut self, customer: CustomerId) -> Step {
+        let now = self.clock;
+        self.recall([customer]);
+        let customers: Vec<CustomerId> = self.state.kin().members(customer).collect();
+        let step = self.apply(|state| {
+            let mut step = state.open_step(now, Cause::Notice);
+            state.erase(&mut step, customers.clone(), Vec::new(), &SmolStr::new_static("operator"));
+            state.finish(&mut step);
+            step
+        });
+        self.journal(&step);
+        assert_eq!(self.state.open_conversation(customer), None, "nothing of the erased is open");
+        step
+    }
+
+    /// A conversation is to go on by another channel.
+    pub(crate) fn switch(&mut self, agent: &AgentId, id: ConversationId, to: &SwitchTo, token: &str) -> Outcome {
+        let now = self.clock;
+        let decided = self.apply(|state| {
+            let mut step = state.open_step(now, Cause::Notice);
+            let done = state.offer_switch(&mut step, agent, id, to, token);
+            done.map(|_| {
+                state.finish(&mut step);
+                step
+            })
+        });
+        match decided {
+            Ok(step) => {
+                self.journal(&step);
+                Outcome::Done(step)
+            }
+            Err(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
     pub(crate) fn tick(&mut self) -> Option<Step> {
         let now = self.clock;
-        let step = self.apply(|state| state.tick(now));
+        let step = self.apply(|state| state.tick_with(now, &Book));
         if let Some(step) = &step {
             assert!(!step.is_empty());
             self.journal(step);
@@ -170,15 +299,26 @@ impl World {
         self.twin = Encoding::MsgPack.decode(&bytes, usize::MAX).unwrap();
         self.twin.reindex();
         assert!(self.twin.fingerprint() == bytes, "a snapshot reads back as it was written");
+        assert_eq!(self.twin.derived_otherwise(&self.state), None, "a snapshot derives what evolving does");
+        // The journal goes on from it.
+        self.recovering = Replay::new(Encoding::MsgPack.decode(&bytes, usize::MAX).unwrap());
         assert_eq!(self.twin.next_deadline(), self.state.next_deadline());
         assert_eq!(self.twin.counts(), self.state.counts());
     }
 
     /// From here on, the twin is a new owner that replayed the journal.
     pub(crate) fn take_over(&mut self) {
-        self.twin = self.follower.clone();
+        self.twin = self.recovered();
         assert!(self.twin.fingerprint() == self.state.fingerprint(), "R10: a replay gives the state");
         assert_eq!(self.twin.counts(), self.state.counts());
+    }
+
+    /// What a new owner has that replayed the journal: the same as who kept everything in step all the while.
+    fn recovered(&self) -> State {
+        let recovered = self.recovering.clone().finish();
+        assert_eq!(recovered.derived_otherwise(&self.follower), None, "R10: a replay derives what evolving does");
+        assert_eq!(recovered.derived_otherwise(&self.replica), None, "R10: a replay derives what evolving does");
+        recovered
     }
 
     /// Gives an input to the state and to the twin, which must do the same.
@@ -194,6 +334,8 @@ impl World {
             return;
         }
         let entry = self.stored(step);
+        let said = entry.events.iter().filter(|event| !event.is_internal());
+        self.decided.extend(said.filter(|event| event.name() != "customer.renamed").map(|event| (**event).clone()));
         assert_eq!(entry.events.len(), step.emitted.len());
         // Here what is due may come after an input; then the other one is ahead.
         let late = self.replica.next_deadline().is_some_and(|due| due <= entry.at);
@@ -215,6 +357,7 @@ impl World {
         self.replica.evolve_cause(entry.at, &entry.cause);
         self.check_sent(step);
         assert_eq!(self.follower.replay(&entry), step.emitted, "R10: a replay reaches whom the facts reached");
+        assert_eq!(self.recovering.entry(&entry), step.emitted, "R10: a replay reaches whom the facts reached");
         if late || self.shadow.is_none() {
             self.shadow = Some(Shadow::new(entry.at, &self.replica, (**self.replica.policy().0).clone()));
         }
@@ -266,7 +409,25 @@ impl World {
             if matches!(conversation.phase, Phase::Waiting { .. }) {
                 assert_eq!(explained.now.eligible, vec![], "R4 and R12 agree");
             }
-            assert_eq!(self.state.open_conversation(conversation.customer), Some(id), "one conversation a customer");
+            for key in &conversation.threads {
+                let Some(thread) = self.state.thread(key) else { continue };
+                let kin = self.state.kin();
+                assert_eq!(
+                    kin.root(thread.customer),
+                    kin.root(conversation.customer),
+                    "{id} runs on a stranger's {key:?}"
+                );
+            }
+            let open: Vec<ConversationId> = self.state.open_conversations(conversation.customer).collect();
+            assert!(open.contains(&id), "it is found by its customer");
+            // Two only where two customers were found to be one, or the policy keeps things apart.
+            let own = |id: &&ConversationId| {
+                self.state.conversation(**id).is_some_and(|other| other.customer == conversation.customer)
+            };
+            let queue = conversation.queue.as_ref().and_then(|queue| self.state.policy().0.queues.get(queue));
+            if queue.is_none_or(|queue| queue.continuity == Continuity::Customer) {
+                assert_eq!(open.iter().filter(own).collect::<Vec<_>>(), [&id], "one conversation a customer");
+            }
         }
     }
 
@@ -282,6 +443,18 @@ impl World {
                     assert_eq!((command.message, command.thread_seq), (*message, *thread_seq));
                     assert_eq!((&command.thread, &command.content), (&thread.thread, content));
                     assert_eq!(command.author.agent.is_some(), matches!(**event, Event::MessageSent { .. }));
+                }
+                Event::MessageMirrored { message, thread, thread_seq, agent, content, .. } => {
+                    let command = command.unwrap();
+                    assert_eq!((command.message, command.thread_seq), (*message, *thread_seq));
+                    assert_eq!((&command.thread, &command.content), (&thread.thread, content));
+                    assert_eq!(command.mirrored.unwrap().customer, agent.is_none());
+                    assert!(command.command_id != format!("main/{message}"), "it is not the message's own command");
+                }
+                Event::ConversationCallDirected { message, thread, order, .. } => {
+                    let command = command.unwrap();
+                    assert_eq!((command.message, &command.thread), (*message, &thread.thread));
+                    assert_eq!((command.call.as_ref(), command.content.is_empty()), (Some(order), true));
                 }
                 _ => assert_eq!(command, None, "{event:?}"),
             }

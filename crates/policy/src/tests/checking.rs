@@ -38,6 +38,20 @@ fn the_base_is_right() {
 }
 
 #[test]
+fn customers_who_are_forgotten_too_soon() {
+    assert_eq!(said("[identity]\nforget_after_ms = 31536000000"), Vec::<String>::new());
+    let hours = said("[identity]\nforget_after_ms = 3600000\n[channels.chat]\nreopen = { within_ms = 7200000 }");
+    let about: Vec<&str> = hours.iter().filter_map(|said| said.split(": ").next()).collect();
+    let expected = [
+        "?identity.forget_after_ms",
+        "?queues.sales.affinity.window_ms",
+        "?queues.support.affinity.window_ms",
+        "?channels.chat.reopen",
+    ];
+    assert_eq!(about, expected, "{hours:#?}");
+}
+
+#[test]
 fn references() {
     each(&[
         (

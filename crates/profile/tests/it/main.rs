@@ -3,3 +3,5 @@
 // `cfg(test)` tells clippy that helpers may unwrap too.
 #[cfg(test)]
 mod resolve;
+#[cfg(test)]
+mod rest;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Bus;
-use contract::answer::{AdminAnswer, ConversationDetail, CustomerDetail, ShardStatus};
+use contract::answer::{AdminAnswer, Context, ConversationDetail, CustomerDetail, RecentConversation, ShardStatus};
 use contract::command::{AdminCommand, AgentQuery, ChannelQuery, Done, Refusal, RefusalKind};
-use contract::outbound::{Author, ThreadHistory};
-use contract::{AgentId, TenantId};
+use contract::outbound::{Author, ThreadHistory, Way};
+use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, TenantId};
 use engine::{Shadow, ThreadKey};
 use tokio::sync::watch;
 use tracing::debug;
@@ -20,6 +20,12 @@ use crate::fit::{Continued, Fit, fits};
 use crate::history::{Past, owned};
 use crate::tenant::Tenant;
 
+/// How many of the newest messages go with an offer.
+const CONTEXT_MESSAGES: usize = 10;
+/// Most notes of a context.
+const NOTES_MAX: usize = 20;
+/// Most conversations of a context, open and ended.
+const OPEN_MAX: usize = 10;
 /// How long a question about a closed conversation waits for the key-value side: longer than a flush.
 const READSIDE_WAIT: Duration = Duration::from_secs(4);
 
@@ -35,6 +41,16 @@ impl Leader {
             Asked::Channel(kind, account, ChannelQuery::ThreadHistory { thread, after, limit }) => {
                 let key = ThreadKey { kind, account, key: thread };
                 self.answer_thread(tenant_id, &to, key, after, limit).await
+            }
+            Asked::Channel(kind, account, ChannelQuery::ThreadWait { thread }) => {
+                let key = ThreadKey { kind, account, key: thread };
+                match self.tenant(tenant_id).map(|tenant| tenant.engine.thread_wait(&key)) {
+                    Ok(wait) => {
+                        self.send(to.done(wait)).await;
+                        Ok(())
+                    }
+                    Err(refusal) => Err(refusal),
+                }
             }
             Asked::Admin(question) => self.answer_admin(tenant_id, &to, question).await,
         };
@@ -103,6 +119,7 @@ impl Leader {
         let (wanted, past) = (tenant_id.clone(), self.past());
         match question {
             AdminCommand::ConversationShow { conversation } | AdminCommand::ConversationExplain { conversation } => {
+                let kin = tenant.profile.kin().clone();
                 let open = conversation_view(tenant, conversation);
                 let explanation = tenant.engine.explain(conversation);
                 if open.is_none() {
@@ -116,18 +133,21 @@ impl Leader {
                         None => closed_view(&bus, written, seq, &wanted, conversation).await?,
                     };
                     let view = view.ok_or_else(|| not_found(format!("conversation {conversation}")))?;
-                    let facts = past.conversation(&wanted, view.customer, conversation).await?;
+                    let members: Vec<CustomerId> = kin.members(view.customer).collect();
+                    let facts = past.conversation(&wanted, &members, conversation).await?;
                     let detail = ConversationDetail { conversation: Some(view), explanation, facts };
                     Ok(AdminAnswer::Conversation(Box::new(detail)))
                 })
             }
             AdminCommand::CustomerShow { customer } => {
-                let view = tenant.profile.view(customer);
-                let view = view.ok_or_else(|| not_found(format!("customer {customer}")))?;
+                let gone = if tenant.profile.is_erased(customer) { " any more: it was erased" } else { "" };
+                let view = tenant.customer_view(customer);
+                let view = view.ok_or_else(|| not_found(format!("customer {customer}{gone}")))?;
+                let members = tenant.members(customer);
                 let open = tenant.engine.open_conversation(customer);
                 let open = open.and_then(|id| conversation_view(tenant, id));
                 self.spawn_answer(to.clone(), async move {
-                    let facts = past.customer(&wanted, customer).await?;
+                    let facts = past.customer(&wanted, &members).await?;
                     Ok(AdminAnswer::Customer(Box::new(CustomerDetail { customer: view, open, facts })))
                 })
             }
@@ -160,8 +180,7 @@ impl Leader {
                 if let Some(snapshot) = &mut sync.snapshot {
                     let views = snapshot.conversations.iter_mut();
                     for view in views.chain(snapshot.offers.iter_mut().map(|offer| &mut offer.conversation)) {
-                        let customer = tenant.profile.customer(view.customer);
-                        view.customer_name = customer.and_then(|customer| customer.display.clone());
+                        view.customer_name = tenant.profile.display(view.customer);
                     }
                 }
                 self.send(to.done(sync)).await;
@@ -173,9 +192,31 @@ impl Leader {
                     let message = format!("conversation {conversation} is not with you");
                     return Err(Refusal::new(RefusalKind::Gone, message));
                 };
-                let (customer, tenant_id, past) = (known.customer, tenant_id.clone(), self.past());
+                let members: Vec<CustomerId> = self.tenant(tenant_id)?.profile.kin().members(known.customer).collect();
+                let (tenant_id, past) = (tenant_id.clone(), self.past());
                 let limit = limit.unwrap_or(50).min(100) as usize;
-                self.spawn_answer(to.clone(), async move { past.messages(&tenant_id, customer, limit).await })
+                self.spawn_answer(to.clone(), async move { past.messages(&tenant_id, &members, limit).await })
+            }
+            AgentQuery::ConversationContext { conversation, messages } => {
+                let tenant = self.tenant(tenant_id)?;
+                let known = tenant.engine.conversation(conversation).filter(|known| known.concerns(&agent));
+                let Some(known) = known else {
+                    let message = format!("conversation {conversation} is not with you");
+                    return Err(Refusal::new(RefusalKind::Gone, message));
+                };
+                let limit = messages.unwrap_or(20).min(100) as usize;
+                let customer = tenant.profile.kin().root(known.customer);
+                let missing = || Refusal::new(RefusalKind::NotFound, format!("there is no customer {customer}"));
+                let mut context = context(tenant, customer).ok_or_else(missing)?;
+                let members: Vec<CustomerId> = tenant.profile.kin().members(customer).collect();
+                let (tenant_id, past) = (tenant_id.clone(), self.past());
+                self.spawn_answer(to.clone(), async move {
+                    let history = past.clone().messages(&tenant_id, &members, limit).await?;
+                    context.messages = history.records;
+                    context.more = history.more;
+                    context.notes = past.notes(&tenant_id, &members, NOTES_MAX).await?;
+                    Ok(context)
+                })
             }
         }
     }
@@ -191,15 +232,21 @@ impl Leader {
         let limit = limit.unwrap_or(200).min(200) as usize;
         let tenant = self.tenant(tenant_id)?;
         let Some(thread) = tenant.engine.thread(&key) else {
-            let empty = ThreadHistory { records: Vec::new(), head: 0, conversation: None, agent: None };
+            let ways = ways(tenant, &key);
+            let empty = ThreadHistory { records: Vec::new(), head: 0, conversation: None, agent: None, ways };
             self.send(to.done(empty)).await;
             return Ok(());
         };
-        let conversation = tenant.engine.open_conversation(thread.customer);
+        let mut open = tenant.engine.open_conversations(thread.customer);
+        let runs =
+            |id: &ConversationId| tenant.engine.conversation(*id).is_some_and(|item| item.threads.contains(&key));
+        let newest = tenant.engine.open_conversation(thread.customer);
+        let conversation = open.find(runs).or(newest);
         let holder = conversation.and_then(|id| tenant.engine.conversation(id)?.responsible().cloned());
         let agent =
             holder.map(|agent| Author { display: Some(tenant.engine.display_name(&agent)), agent: Some(agent) });
-        let mut answer = ThreadHistory { records: Vec::new(), head: thread.seq, conversation, agent };
+        let ways = ways(tenant, &key);
+        let mut answer = ThreadHistory { records: Vec::new(), head: thread.seq, conversation, agent, ways };
         if after >= thread.seq {
             self.send(to.done(answer)).await;
             return Ok(());
@@ -210,15 +257,16 @@ impl Leader {
             self.send(message).await;
             return Ok(());
         }
-        let (customer, tenant_id, past) = (thread.customer, tenant_id.clone(), self.past());
+        let members: Vec<CustomerId> = tenant.profile.kin().members(thread.customer).collect();
+        let (tenant_id, past) = (tenant_id.clone(), self.past());
         if after > 0 {
             return self.spawn_answer(to.clone(), async move {
-                answer.records = past.thread(&tenant_id, customer, &key, after, limit).await?;
+                answer.records = past.thread(&tenant_id, &members, &key, after, limit).await?;
                 Ok(Continued(answer))
             });
         }
         self.spawn_answer(to.clone(), async move {
-            answer.records = past.thread(&tenant_id, customer, &key, after, limit).await?;
+            answer.records = past.thread(&tenant_id, &members, &key, after, limit).await?;
             Ok(answer)
         })
     }
@@ -248,6 +296,28 @@ impl Leader {
         Ok(())
     }
 
+    /// What an agent should know before the first word, from what is at hand: an offer and an assignment carry it.
+    pub(super) fn context_for(&self, record: &EventRecord) -> Option<Context> {
+        let (Event::OfferCreated { conversation, .. } | Event::ConversationAssigned { conversation, .. }) =
+            &*record.event
+        else {
+            return None;
+        };
+        let tenant = self.shard.tenants.get(&record.tenant)?;
+        let item = tenant.engine.conversation(*conversation)?;
+        let mut context = context(tenant, tenant.profile.kin().root(item.customer))?;
+        let past = tenant.engine.pasts_of(item.customer);
+        let open = context.open.iter().filter_map(|view| tenant.engine.conversation(view.conversation));
+        let threads: std::collections::BTreeSet<&engine::ThreadKey> =
+            open.flat_map(|item| &item.threads).chain(past.iter().flat_map(|past| &past.threads)).collect();
+        context.messages = self.transcripts.newest(&record.tenant, threads.into_iter(), CONTEXT_MESSAGES);
+        let open = context.open.iter().map(|view| view.conversation);
+        context.notes = self.transcripts.notes(&record.tenant, open.chain(past.iter().map(|past| past.conversation)));
+        // How many there were before is not known here.
+        context.more = true;
+        Some(context)
+    }
+
     fn status(&self) -> ShardStatus {
         ShardStatus {
             shard: self.shard_no,
@@ -261,13 +331,34 @@ impl Leader {
     }
 }
 
+/// What is known of a person without reading any stream.
+fn context(tenant: &Tenant, customer: CustomerId) -> Option<Context> {
+    let open = tenant.engine.open_conversations(customer);
+    let recent = tenant.engine.pasts_of(customer).into_iter().map(|past| RecentConversation {
+        conversation: past.conversation,
+        agent: past.agent.clone(),
+        queue: past.queue.clone(),
+        kind: past.kind.clone(),
+        opened_at: past.opened_at,
+        closed_at: past.closed_at,
+    });
+    Some(Context {
+        customer: tenant.customer_view(customer)?,
+        open: open.filter_map(|id| conversation_view(tenant, id)).take(OPEN_MAX).collect(),
+        recent: recent.take(OPEN_MAX).collect(),
+        messages: Vec::new(),
+        notes: Vec::new(),
+        more: false,
+    })
+}
+
 /// A conversation that is no longer open, once the key-value side reflects the journal up to `seq`.
 async fn closed_view(
     bus: &Bus,
     mut written: watch::Receiver<u64>,
     seq: u64,
     tenant: &TenantId,
-    id: contract::ConversationId,
+    id: ConversationId,
 ) -> Result<Option<contract::feed::ConversationView>, Refusal> {
     let behind = |_| Refusal::new(RefusalKind::Unavailable, "the key-value side is behind");
     let reached = tokio::time::timeout(READSIDE_WAIT, written.wait_for(|written| *written >= seq)).await;
@@ -277,4 +368,18 @@ async fn closed_view(
     let key = format!("{}.{id}", contract::token::encode(tenant.as_str()));
     let entry = bucket.get(&key).await.map_err(unavailable)?;
     Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
+}
+
+/// By what the customer of a thread may go on when it asks for it.
+fn ways(tenant: &crate::tenant::Tenant, key: &ThreadKey) -> Vec<Way> {
+    let (policy, _) = tenant.engine.policy();
+    let elsewhere = policy.contact.switch_to.iter().filter(|way| way.kind != key.kind || way.account != key.account);
+    elsewhere
+        .map(|way| Way {
+            kind: way.kind.clone(),
+            account: way.account.clone(),
+            name: way.name.clone(),
+            asks_address: way.address.is_none(),
+        })
+        .collect()
 }

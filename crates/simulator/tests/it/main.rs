@@ -52,6 +52,8 @@ fn it_all_happens() {
         "conversation.round_started",
         "conversation.transferred",
         "customer.identity_linked",
+        "customer.recalled",
+        "customer.rested",
         "message.sent",
         "message.status_changed",
         "offer.declined",

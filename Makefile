@@ -46,6 +46,14 @@ crash: build ## the long crash test: 500 kills (THROUGHLINE_CRASHES to change)
 	export THROUGHLINE_CRASHES="$${THROUGHLINE_CRASHES:-500}"
 	cargo test --locked -p throughline-tests --test it -- crash --nocapture
 
+.PHONY: chaos
+chaos: build ## the long test on a cluster: 200 things go wrong (THROUGHLINE_CHAOS to change, THROUGHLINE_SEED to repeat)
+	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
+	export THROUGHLINE_NATS_SERVER
+	export THROUGHLINE_BIN=$(BIN)
+	export THROUGHLINE_CHAOS="$${THROUGHLINE_CHAOS:-200}"
+	cargo test --locked -p throughline-tests --test it -- chaos --nocapture
+
 .PHONY: bench
 bench: build ## the benches, as ratios to a bare publish loop
 	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
@@ -59,6 +67,12 @@ simulate: build ## 100,000 seeds of the world in which everything goes wrong (TH
 	export THROUGHLINE_COMMIT
 	exec nice $(BIN) simulate --scenario chaos --seed 0 --seeds "$${THROUGHLINE_SEEDS:-100000}"
 
+DEB_DIR ?= $(TARGET_DIR)/debian
+.PHONY: deb
+deb: ## the Debian package, with its nats-server, in target/debian
+	cargo build --locked --release -p throughline-daemon
+	tools/deb.sh $(TARGET_DIR)/release/throughline $(DEB_DIR)
+
 .PHONY: coverage
 coverage: ## the part of the engine that the scenarios and properties run through; at least 95 %
 	@tools/coverage.sh
@@ -68,6 +82,10 @@ lint: ## formatting, clippy and the rules of the house
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked -p throughline-tests --test it house
+
+.PHONY: lint-deploy
+lint-deploy: ## what is in deploy/ for containers, by the linters made for it (needs kubectl and python3)
+	@tools/lint-deploy.sh
 
 .PHONY: clean
 clean: ## what was built and what `make run` stored

@@ -3,14 +3,15 @@
 
 #![no_main]
 
-use contract::answer::{AdminAnswer, CustomerView, History};
+use contract::answer::{AdminAnswer, CustomerView, History, MediaPiece};
+use contract::base64::{self, Alphabet};
 use contract::codec::Encoding;
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Done, Reply};
 use contract::envelope::{Envelope, decode_record, encode_record, record_msg_id};
 use contract::event::{decode_events, join_events};
 use contract::feed::{ConversationView, FeedItem, Heartbeat, Sync};
 use contract::journal::{Checkpoint, Epoch, Record};
-use contract::outbound::{ChannelHealth, DeadLetter, Live, OutCommand, ThreadHistory};
+use contract::outbound::{ChannelHealth, DeadLetter, Live, OutCommand, ThreadHistory, ThreadWait};
 use contract::policy::Policy;
 use contract::{EventRecord, subject, token};
 use libfuzzer_sys::fuzz_target;
@@ -59,7 +60,9 @@ fuzz_target!(|payload: &[u8]| {
             Reply<Done>,
             Reply<Sync>,
             Reply<ThreadHistory>,
+            Reply<ThreadWait>,
             Reply<History>,
+            Reply<MediaPiece>,
             Reply<AdminAnswer>,
             CustomerView,
             Live,
@@ -93,8 +96,13 @@ fuzz_target!(|payload: &[u8]| {
             }
         }
     }
+    let coded = base64::encode(Alphabet::Url, payload);
+    assert_eq!(base64::decode(Alphabet::Url, &coded).as_deref(), Some(payload));
     if let Ok(text) = std::str::from_utf8(payload) {
         assert_eq!(token::decode(&token::encode(text)).as_deref(), Some(text));
         let _ = (subject::parse_inbound(text), subject::parse_command(text));
+        if let Some(bytes) = base64::decode(Alphabet::Standard, text) {
+            assert_eq!(base64::encode(Alphabet::Standard, &bytes).trim_end_matches('='), text.trim_end_matches('='));
+        }
     }
 });

@@ -57,6 +57,11 @@ pub(crate) fn policy() -> String {
     )
 }
 
+/// What devices report is taken note of; everybody else is answered.
+fn answer(text: &str) -> Option<String> {
+    (!text.starts_with("event ")).then(|| format!("re: {text}"))
+}
+
 /// Customers that write, agents that answer.
 pub(crate) struct Load {
     clients: Vec<tokio::task::JoinHandle<ChatClient>>,
@@ -68,7 +73,7 @@ impl Load {
     pub(crate) async fn start(daemon: &Daemon, customers: usize) -> Self {
         let mut tools = Vec::new();
         for n in 0..AGENTS {
-            tools.push(AgentTool::automatic(daemon, &format!("a{n}"), |text| Some(format!("re: {text}"))).await);
+            tools.push(AgentTool::automatic(daemon, &format!("a{n}"), answer).await);
         }
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();
@@ -86,6 +91,11 @@ impl Load {
             }));
         }
         Self { clients, tools, stop }
+    }
+
+    /// How many answers the agents have given.
+    pub(crate) fn answers(&self) -> usize {
+        self.tools.iter().map(|tool| tool.said().len()).sum()
     }
 
     /// One agent ends one of its conversations, so that new ones begin all the time.

@@ -368,7 +368,13 @@ async fn operator_idle_daemon_is_small_and_quiet() {
     let (resident, file) = (kib("VmRSS:"), kib("RssFile:"));
     println!("idle: {resident} KiB resident (of the program file {file}), {:.2} % of a core", share * 100.0);
     if is_fast() {
-        assert!(resident < 40 * 1024, "{resident} KiB resident");
+        // The quick build repeats in every crate what a release shares, and the pages of a program's file are everybody's
+        // who runs it: there it is held to what it takes for itself.
+        assert!(resident - file < 24 * 1024, "{} KiB of its own", resident - file);
+        assert!(
+            resident < 40 * 1024 || !binary().components().any(|part| part.as_os_str() == "release"),
+            "{resident} KiB"
+        );
         assert!(share < 0.01, "{:.2} % of a core", share * 100.0);
     }
     daemon.terminate().await;

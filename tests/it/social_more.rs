@@ -126,6 +126,41 @@ async fn telegram_is_answered_exactly_once_or_the_outcome_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn telegram_shows_that_an_agent_is_writing() {
+    let (api, webhooks) = (Standin::start(Telegram { token: BOT }).await, free_port());
+    let daemon = builder(webhooks, "social-bot", &telegram(&api)).start().await;
+    let anna = AgentTool::automatic(&daemon, "anna", |_| None).await;
+    assert_eq!(tell(webhooks, &update(1, json!({ "text": "Is anybody there?" }))).await, 200);
+    let conversation = anna.hears("Is anybody there?").await;
+    let tool = daemon.connect(&bus::permissions::agent_user(TENANT, "anna")).await;
+    let signal = |what: &str, customer: bool| {
+        let at = adapter::now();
+        let live = json!({
+            "conversation": conversation, "author": { "agent": "anna" }, "customer": customer, "what": what, "at": at,
+            "threads": [{ "account": { "kind": "social", "id": "bot" }, "thread": { "key": "17" } }],
+        });
+        bus::Publish {
+            subject: format!("tl.v1.live.{TENANT}.{conversation}.typing"),
+            payload: live.to_string().into(),
+            content_type: Some(contract::Encoding::Json.content_type()),
+            ..bus::Publish::default()
+        }
+    };
+    // Neither the customer's own writing nor an end is shown; and what is shown is not shown again at once.
+    tool.send(signal("typing", true)).await.expect("sent");
+    tool.send(signal("stopped", false)).await.expect("sent");
+    until(PATIENCE, "the sign to be shown", async || {
+        tool.send(signal("typing", false)).await.expect("sent");
+        (!api.taken().is_empty()).then_some(())
+    })
+    .await;
+    tool.send(signal("typing", false)).await.expect("sent");
+    let said = anna.say(conversation, "Here I am.").await.message.expect("an id");
+    becomes(&daemon, said, &ReceiptStatus::Sent).await;
+    assert_eq!(texts(&api.taken()), ["(typing)", "Here I am."]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn telegram_parts_that_went_before_a_kill_do_not_go_again() {
     let (api, webhooks) = (Standin::start(Telegram { token: BOT }).await, free_port());
     let mut daemon = builder(webhooks, "social-bot", &telegram(&api)).start().await;

@@ -306,6 +306,29 @@ async fn switch_who_is_erased_is_nowhere_in_the_streams() {
         ..bus::Publish::default()
     };
     bus.publish(waits).await.expect("a command");
+    // Pictures that nobody fetches: hers, and another's.
+    let ids = [(ANN, "Zanzibar in the evening"), ("eve@customer.example", "the sea")];
+    let pictures = ids.map(|(address, caption)| {
+        let envelope = json!({
+            "v": 1, "kind": "media", "tenant": TENANT, "account": { "kind": "sms", "id": "nobody" },
+            "dedup_key": format!("{caption}/media"), "thread": { "key": address }, "target": { "external_id": "1" },
+            "sender": { "identity": { "scheme": "email", "value": address, "scope": "global" } },
+            "sender_auth": { "level": "unverified" }, "received_at": 1,
+            "content": [{ "type": "media", "kind": "image", "status": "pending", "caption": caption }],
+        });
+        let missing = json!([{ "part": 0, "source": { "url": "https://pictures.example/1" } }]);
+        let job = json!({ "v": 1, "tenant": TENANT, "envelope": envelope, "missing": missing, "at": 1 });
+        bus::Publish {
+            subject: bus::topology::fetch_subject(TENANT, "sms", "nobody"),
+            payload: job.to_string().into(),
+            content_type: Some(contract::Encoding::Json.content_type()),
+            ..bus::Publish::default()
+        }
+    });
+    let mut jobs = Vec::new();
+    for picture in pictures {
+        jobs.push(bus.publish(picture).await.expect("a job").seq);
+    }
     let anna = AgentTool::automatic(&daemon, "anna", |_| None).await;
     let ann = Visit { login: Some(login("ann-1", ANN)), ..Visit::default() };
     let mut client = ChatClient::open(&daemon, "ann", ann).await;
@@ -350,6 +373,9 @@ async fn switch_who_is_erased_is_nowhere_in_the_streams() {
     // From here on it is silent.
     let gone = daemon.cli(&["customer", "show", &customer]).await;
     assert!(gone.stderr.contains("erased"), "{gone:?}");
+    let [hers, others] = jobs[..] else { panic!("{jobs:?}") };
+    assert!(bus.get(bus::topology::FETCH, hers).await.expect("an answer").is_none(), "her picture is fetched no more");
+    assert!(bus.get(bus::topology::FETCH, others).await.expect("an answer").is_some(), "others' are");
     let left = daemon.events(TENANT).await;
     let hers = left.iter().filter(|record| record.customer.is_some_and(|id| id.to_string() == customer)).count();
     assert_eq!(hers, 0, "no fact of hers is left");

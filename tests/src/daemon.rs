@@ -12,6 +12,7 @@ use bus::{Bus, embedded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cluster::NAMES;
 use crate::{PATIENCE, http, until};
 
 /// The tenant of every test.
@@ -229,9 +230,17 @@ pub struct Builder {
     accounts: Vec<(String, String)>,
     env: Vec<(String, String)>,
     only: Vec<String>,
+    cluster: bool,
 }
 
 impl Builder {
+    /// On a cluster of three servers instead of one of its own; see [`Cluster`](crate::Cluster).
+    #[must_use]
+    pub fn on_a_cluster(mut self) -> Self {
+        self.cluster = true;
+        self
+    }
+
     /// A whole other policy, in TOML.
     #[must_use]
     pub fn policy(mut self, toml: &str) -> Self {
@@ -300,11 +309,21 @@ impl Builder {
     #[must_use]
     pub fn prepare(mut self) -> Daemon {
         let folder = Folder::new();
-        let ports = Ports { bus: free_port(), http: free_port(), chat: free_port() };
+        let nodes = if self.cluster { NAMES.len() } else { 0 };
+        let nodes = (0..nodes).map(|_| (free_port(), free_port())).collect();
+        let ports = Ports { bus: free_port(), http: free_port(), chat: free_port(), nodes };
         let data = folder.path().join("data");
         let mut set = |key: &str, value: String| {
             self.settings.entry(key.to_owned()).or_insert(value);
         };
+        if !ports.nodes.is_empty() {
+            let servers: Vec<String> =
+                ports.nodes.iter().map(|(client, _)| format!("\"nats://127.0.0.1:{client}\"")).collect();
+            set("bus.mode", "\"external\"".into());
+            set("bus.servers", format!("[{}]", servers.join(", ")));
+            set("bus.credentials.folder", "\"cluster/credentials\"".into());
+            set("router.replicas", "3".into());
+        }
         set("bus.data_dir", format!("{:?}", data.display().to_string()));
         set("bus.port", ports.bus.to_string());
         set("bus.websocket_port", "0".into());
@@ -341,11 +360,13 @@ impl Builder {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Ports {
     bus: u16,
     http: u16,
     chat: u16,
+    /// Of each server of a cluster: for clients, and for the other servers.
+    nodes: Vec<(u16, u16)>,
 }
 
 /// The program under test, with everything it has. Ends with its bus server when it is dropped.
@@ -372,7 +393,19 @@ impl Daemon {
             accounts: Vec::new(),
             env: Vec::new(),
             only: Vec::new(),
+            cluster: false,
         }
+    }
+
+    /// Where the configs of its cluster lie.
+    pub fn cluster_dir(&self) -> PathBuf {
+        self.folder().join("cluster")
+    }
+
+    /// The servers of its cluster, as `nats config --node` has them.
+    pub fn nodes(&self) -> Vec<String> {
+        let named = NAMES.iter().zip(&self.ports.nodes);
+        named.map(|(name, (client, route))| format!("{name}=127.0.0.1:{client}:{route}")).collect()
     }
 
     /// The folder with settings, policy, accounts, data and logs.
@@ -601,15 +634,28 @@ impl Daemon {
     /// # Panics
     /// When there is no such user, or no bus.
     pub async fn connect(&self, user: &str) -> Bus {
-        let (url, credentials) = embedded::reach(&self.data_dir(), user).expect("a user of the bus");
-        let options = bus::Options {
-            servers: vec![url],
-            name: format!("test {user}"),
-            credentials,
-            timeout: Duration::from_secs(5),
-            ..bus::Options::default()
+        Bus::connect(self.reach(user)).await.expect("the bus")
+    }
+
+    /// The same, where it may be away just now.
+    ///
+    /// # Panics
+    /// When there is no such user.
+    pub async fn try_connect(&self, user: &str) -> Option<Bus> {
+        Bus::connect(self.reach(user)).await.ok()
+    }
+
+    fn reach(&self, user: &str) -> bus::Options {
+        let (servers, credentials) = if self.ports.nodes.is_empty() {
+            let (url, credentials) = embedded::reach(&self.data_dir(), user).expect("a user of the bus");
+            (vec![url], credentials)
+        } else {
+            let folder = self.cluster_dir().join("credentials");
+            let credentials = bus::cluster::credentials(&folder, user).expect("a user of the cluster");
+            (self.ports.nodes.iter().map(|(client, _)| format!("nats://127.0.0.1:{client}")).collect(), credentials)
         };
-        Bus::connect(options).await.expect("the bus")
+        let name = format!("test {user}");
+        bus::Options { servers, name, credentials, timeout: Duration::from_secs(5), ..bus::Options::default() }
     }
 
     /// Everything that it and its companions logged.

@@ -6,11 +6,15 @@
 
 pub mod agent;
 pub mod chat;
+pub mod cluster;
 pub mod daemon;
 pub mod graph;
 pub mod http;
 pub mod line;
 pub mod mail;
+pub mod phone;
+pub mod phone_sms;
+pub mod phone_vonage;
 pub mod standin;
 pub mod streams;
 
@@ -19,6 +23,7 @@ use std::time::Duration;
 
 pub use agent::AgentTool;
 pub use chat::ChatClient;
+pub use cluster::Cluster;
 pub use daemon::{Companion, Daemon, Output};
 pub use line::{Line, Manner};
 pub use mail::{Mail, MailServer};

@@ -266,6 +266,13 @@ impl Provider for Telegram {
                     Some(chat) => Judged::Send(Message { to: chat.to_string(), text: text.to_owned(), key: None }),
                 }
             }
+            // As a message, so that a test sees it in its place among them.
+            "sendChatAction" => match (body["chat_id"].as_i64(), body["action"].as_str()) {
+                (Some(chat), Some(action)) => {
+                    Judged::Send(Message { to: chat.to_string(), text: format!("({action})"), key: None })
+                }
+                _ => Judged::Wrong("an action without a chat".to_owned()),
+            },
             other => Judged::Wrong(format!("method {other}")),
         }
     }

@@ -1,20 +1,22 @@
-//! The transcript of a thread, asked of the router.
+//! What the router knows of a thread: its transcript, and how it stands with whoever waits on it.
 
 use std::time::Duration;
 
 use bus::{Bus, ErrorKind, Publish};
 use contract::command::{Refusal, RefusalKind, Reply, Request};
 use contract::envelope::Account;
-use contract::outbound::ThreadHistory;
+use contract::outbound::{ThreadHistory, ThreadWait};
 use contract::{Encoding, SmolStr, TenantId, codec, subject};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::telemetry::Metric;
 
-/// The verb.
-const VERB: &str = "thread.history";
+/// The verbs.
+const HISTORY: &str = "thread.history";
+const WAIT: &str = "thread.wait";
 /// How long one question waits for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long it is asked again; a takeover of a shard takes less than a second.
@@ -29,7 +31,8 @@ pub const LIMIT_MAX: u32 = 200;
 #[derive(Clone)]
 pub struct History {
     bus: Bus,
-    subject: SmolStr,
+    history: SmolStr,
+    wait: SmolStr,
 }
 
 /// The arguments on the wire; the verb is in the subject.
@@ -38,6 +41,11 @@ struct Args<'a> {
     thread: &'a str,
     after: u64,
     limit: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct WaitArgs<'a> {
+    thread: &'a str,
 }
 
 /// Why there is no answer.
@@ -65,8 +73,8 @@ impl std::error::Error for HistoryError {}
 
 impl History {
     pub(crate) fn new(bus: Bus, tenant: &TenantId, account: &Account) -> Self {
-        let subject = subject::channel_query(tenant, &account.kind, &account.id, VERB).into();
-        Self { bus, subject }
+        let subject = |verb| SmolStr::from(subject::channel_query(tenant, &account.kind, &account.id, verb));
+        Self { bus, history: subject(HISTORY), wait: subject(WAIT) }
     }
 
     /// The next messages of a thread after `after`, at most `limit` of them, or the newest where `after` is 0.
@@ -74,29 +82,35 @@ impl History {
     /// # Errors
     /// When no router answers for some seconds, or it refuses.
     pub async fn thread(&self, thread: &str, after: u64, limit: u32) -> Result<ThreadHistory, HistoryError> {
-        let answer = self.ask(thread, after, limit.min(LIMIT_MAX)).await;
-        let outcome = match &answer {
-            Ok(_) => "answered",
-            Err(HistoryError::Unavailable) => "unavailable",
-            Err(HistoryError::Refused(_)) => "refused",
-            Err(HistoryError::Malformed(_)) => "malformed",
-        };
-        metrics::counter!(Metric::HistoryQueries.name(), "outcome" => outcome).increment(1);
-        answer
+        let args = Args { thread, after, limit: limit.min(LIMIT_MAX) };
+        counted(self.ask(&self.history, args, ASK_WITHIN).await)
     }
 
-    async fn ask(&self, thread: &str, after: u64, limit: u32) -> Result<ThreadHistory, HistoryError> {
-        let payload = encode(thread, after, limit)?;
+    /// How it stands with whoever waits on a thread. Takes no longer than `budget`: somebody is listening.
+    ///
+    /// # Errors
+    /// When no router answers within the budget, or it refuses.
+    pub async fn wait(&self, thread: &str, budget: Duration) -> Result<ThreadWait, HistoryError> {
+        counted(self.ask(&self.wait, WaitArgs { thread }, budget).await)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        subject: &SmolStr,
+        args: impl Serialize,
+        within: Duration,
+    ) -> Result<T, HistoryError> {
         let question = Publish {
-            subject: self.subject.to_string(),
-            payload: payload.into(),
+            subject: subject.to_string(),
+            payload: encode(args)?.into(),
             content_type: Some(Encoding::MsgPack.content_type()),
             ..Publish::default()
         };
-        let deadline = Instant::now() + ASK_WITHIN;
+        let deadline = Instant::now() + within;
         let mut tries = 0;
         loop {
-            match self.bus.request(question.clone(), ANSWER_WITHIN).await {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.bus.request(question.clone(), ANSWER_WITHIN.min(left)).await {
                 Ok(answer) => match decode(answer.headers.get(codec::CONTENT_TYPE), &answer.payload) {
                     Err(HistoryError::Refused(refusal)) if refusal.kind == RefusalKind::Unavailable => {}
                     answer => return answer,
@@ -104,7 +118,7 @@ impl History {
                 Err(error) => match error.kind {
                     ErrorKind::NoResponders | ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Ambiguous => {}
                     kind => {
-                        tracing::warn!(?kind, "the transcript cannot be asked for");
+                        tracing::warn!(?kind, "the router cannot be asked about a thread");
                         return Err(HistoryError::Unavailable);
                     }
                 },
@@ -119,17 +133,28 @@ impl History {
     }
 }
 
-fn encode(thread: &str, after: u64, limit: u32) -> Result<Vec<u8>, HistoryError> {
-    let request = Request { id: SmolStr::default(), args: Args { thread, after, limit } };
+fn counted<T>(answer: Result<T, HistoryError>) -> Result<T, HistoryError> {
+    let outcome = match &answer {
+        Ok(_) => "answered",
+        Err(HistoryError::Unavailable) => "unavailable",
+        Err(HistoryError::Refused(_)) => "refused",
+        Err(HistoryError::Malformed(_)) => "malformed",
+    };
+    metrics::counter!(Metric::HistoryQueries.name(), "outcome" => outcome).increment(1);
+    answer
+}
+
+fn encode(args: impl Serialize) -> Result<Vec<u8>, HistoryError> {
+    let request = Request { id: SmolStr::default(), args };
     Encoding::MsgPack.encode(&request).map_err(|error| HistoryError::Malformed(error.to_string()))
 }
 
-fn decode(content_type: Option<&str>, payload: &[u8]) -> Result<ThreadHistory, HistoryError> {
+fn decode<T: DeserializeOwned>(content_type: Option<&str>, payload: &[u8]) -> Result<T, HistoryError> {
     let malformed = |error: contract::CodecError| HistoryError::Malformed(error.to_string());
     let encoding = Encoding::detect(content_type, payload).map_err(malformed)?;
-    let reply: Reply<ThreadHistory> = encoding.decode(payload, ANSWER_BYTES_MAX).map_err(malformed)?;
+    let reply: Reply<T> = encoding.decode(payload, ANSWER_BYTES_MAX).map_err(malformed)?;
     match (reply.result, reply.refusal) {
-        (Some(history), _) if reply.ok => Ok(history),
+        (Some(result), _) if reply.ok => Ok(result),
         (_, Some(refusal)) => Err(HistoryError::Refused(refusal)),
         _ => Err(HistoryError::Malformed("neither result nor refusal".into())),
     }
@@ -137,7 +162,7 @@ fn decode(content_type: Option<&str>, payload: &[u8]) -> Result<ThreadHistory, H
 
 impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History").field("subject", &self.subject).finish_non_exhaustive()
+        f.debug_struct("History").field("subject", &self.history).finish_non_exhaustive()
     }
 }
 
@@ -147,9 +172,12 @@ mod tests {
 
     #[test]
     fn the_question_has_the_arguments_bare() {
-        let bytes = encode("v1", 7, 50).unwrap();
+        let bytes = encode(Args { thread: "v1", after: 7, limit: 50 }).unwrap();
         let value: serde_json::Value = Encoding::MsgPack.decode(&bytes, 1024).unwrap();
         assert_eq!(value, serde_json::json!({ "id": "", "args": { "thread": "v1", "after": 7, "limit": 50 } }));
+        let bytes = encode(WaitArgs { thread: "v1" }).unwrap();
+        let value: serde_json::Value = Encoding::MsgPack.decode(&bytes, 1024).unwrap();
+        assert_eq!(value, serde_json::json!({ "id": "", "args": { "thread": "v1" } }));
     }
 
     #[test]
@@ -159,10 +187,10 @@ mod tests {
             ThreadHistory { records: vec![], head: 3, conversation: None, agent: None, ways: vec![] },
         );
         let bytes = Encoding::MsgPack.encode(&done).unwrap();
-        assert_eq!(decode(Some("application/msgpack"), &bytes).unwrap().head, 3);
+        assert_eq!(decode::<ThreadHistory>(Some("application/msgpack"), &bytes).unwrap().head, 3);
         let refused = Reply::<ThreadHistory>::refused("".into(), Refusal::new(RefusalKind::Invalid, "no"));
         let bytes = Encoding::Json.encode(&refused).unwrap();
-        assert!(matches!(decode(None, &bytes), Err(HistoryError::Refused(_))));
-        assert!(matches!(decode(None, b"\xc1"), Err(HistoryError::Malformed(_))));
+        assert!(matches!(decode::<ThreadHistory>(None, &bytes), Err(HistoryError::Refused(_))));
+        assert!(matches!(decode::<ThreadWait>(None, b"\xc1"), Err(HistoryError::Malformed(_))));
     }
 }

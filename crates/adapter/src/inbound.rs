@@ -16,6 +16,7 @@ use contract::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ENVELOPES_MAX
 use contract::{AccountId, ChannelKind, Encoding, Envelope, TenantId};
 use metrics::{Counter, Histogram};
 use runtime::redact::Redactor;
+use runtime::trace;
 use sha2::Digest;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -147,6 +148,7 @@ struct Shared {
 struct Item {
     encoded: Vec<u8>,
     fingerprint: u128,
+    span: trace::Span,
     handed_in: Instant,
     answer: oneshot::Sender<Result<Accepted, AcceptError>>,
 }
@@ -269,7 +271,11 @@ impl Shared {
             return Err(AcceptError::TooLarge { bytes });
         }
         let (answer, answered) = oneshot::channel();
-        let item = Item { encoded, fingerprint: envelope.fingerprint(), handed_in: Instant::now(), answer };
+        let mut span = trace::start("accept", trace::Kind::Producer, None);
+        span.set("channel.kind", self.kind.to_string());
+        span.set("channel.account", self.account.to_string());
+        span.set("tenant", self.tenant.to_string());
+        let item = Item { encoded, fingerprint: envelope.fingerprint(), span, handed_in: Instant::now(), answer };
         self.batcher().push(envelope.thread.key.clone(), bytes, item).map_err(|_| AcceptError::Busy)?;
         self.pump();
         Ok(Ticket { answer: answered })
@@ -299,8 +305,9 @@ impl Shared {
                 }
             }
             Err(error) => {
-                for item in batch.items.into_iter().chain(behind) {
+                for mut item in batch.items.into_iter().chain(behind) {
                     self.count_refusal(error);
+                    item.span.fail(error.reason());
                     let _ = item.answer.send(Err(error.clone()));
                 }
             }
@@ -383,8 +390,21 @@ fn record(items: &[Item], subject: &str) -> Publish {
         payload,
         content_type: Some(Encoding::MsgPack.content_type()),
         msg_id: Some(msg_id),
+        headers: traced(items),
         ..Publish::default()
     }
+}
+
+/// The traces that the envelopes are part of.
+fn traced(items: &[Item]) -> Vec<(&'static str, String)> {
+    if let [item] = items {
+        return item.span.context().map(|context| (trace::PARENT, context)).into_iter().collect();
+    }
+    if !trace::is_on() {
+        return Vec::new();
+    }
+    let contexts: Vec<_> = items.iter().map(|item| item.span.context()).collect();
+    trace::join(&contexts).map(|contexts| (trace::PARENTS, contexts)).into_iter().collect()
 }
 
 impl std::fmt::Debug for Inbound {

@@ -7,7 +7,7 @@
 //! commands with retry, order, rate limit and the send [`ledger`], [`health`] beats, [`history`] asks
 //! the router, [`live`] carries typing and presence, `kit` tests. For
 //! providers that call us there is [`webhook`] with [`verify`]; for calling them [`http`] and [`fetch`], [`split`] and
-//! [`limit`].
+//! [`limit`], and what most of them need in [`provider`].
 //!
 //! Invariants:
 //! - An envelope is [`Accepted`] only after JetStream has stored it; a sender's next envelope is not
@@ -39,6 +39,7 @@ pub mod limit;
 pub mod live;
 pub mod media;
 pub mod outbound;
+pub mod provider;
 pub mod secrets;
 pub mod split;
 mod telemetry;

@@ -90,6 +90,11 @@ impl Keyed {
         });
     }
 
+    /// Forgets a key: what it takes next counts from anew, and a pause is over.
+    pub fn forget(&self, key: &str) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
     fn with<T>(&self, key: &str, now: Instant, act: impl FnOnce(&mut Slot) -> T) -> T {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = keys.get_mut(key) {
@@ -139,6 +144,9 @@ mod tests {
         keyed.pause("b", start + Duration::from_secs(30));
         assert_eq!(keyed.take("b", start + Duration::from_secs(10)), Err(Duration::from_secs(20)));
         assert_eq!(keyed.take("b", start + Duration::from_secs(30)), Ok(()));
+        keyed.pause("b", start + Duration::from_secs(90));
+        keyed.forget("b");
+        assert_eq!(keyed.take("b", start + Duration::from_secs(31)), Ok(()));
     }
 
     #[test]

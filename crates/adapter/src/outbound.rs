@@ -25,6 +25,7 @@ use contract::{
 };
 use futures_util::FutureExt;
 use runtime::drain::Shutdown;
+use runtime::trace;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -341,6 +342,10 @@ impl Outbound {
         ledger: &mut PartLedger,
     ) -> Result<Sent, SendFailure> {
         let begun = Instant::now();
+        let mut span = trace::start("send", trace::Kind::Client, job.headers.get(trace::PARENT));
+        span.set("channel.kind", self.kind.to_string());
+        span.set("channel.account", command.account.id.to_string());
+        span.set("conversation.id", command.conversation.to_string());
         // Called inside, since a channel may fail before it has made a future.
         let send = AssertUnwindSafe(async { target.channel.send(command, ledger).await }).catch_unwind();
         tokio::pin!(send);
@@ -353,6 +358,13 @@ impl Outbound {
         };
         metrics::histogram!(Metric::SendSeconds.name(), "channel_kind" => self.kind.to_string())
             .record(begun.elapsed());
+        if let Err(failure) = &result {
+            span.fail(match failure.class {
+                Class::Permanent => "permanent",
+                Class::Unknown => "unknown",
+                Class::Retryable { .. } => "retryable",
+            });
+        }
         result
     }
 

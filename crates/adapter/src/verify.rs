@@ -3,6 +3,7 @@
 //! Everything is compared in constant time, over the bytes as they came, and against every secret that
 //! is configured: while a secret is changed there are two. Without a secret nothing is true.
 
+use contract::base64::{self, Alphabet};
 use hmac::{Hmac, Mac};
 use runtime::secret::SecretString;
 use sha1::Sha1;
@@ -128,8 +129,8 @@ pub fn fingerprint(secret: &SecretString) -> String {
 pub fn encode(encoding: Encoding, bytes: &[u8]) -> String {
     match encoding {
         Encoding::Hex => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Encoding::Base64 => base64(bytes, b'+', b'/', true),
-        Encoding::Base64Url => base64(bytes, b'-', b'_', false),
+        Encoding::Base64 => base64::encode(Alphabet::Standard, bytes),
+        Encoding::Base64Url => base64::encode(Alphabet::Url, bytes).trim_end_matches('=').to_owned(),
     }
 }
 
@@ -153,67 +154,9 @@ pub fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
                 })
                 .collect()
         }
-        Encoding::Base64 => unbase64(text, b'+', b'/'),
-        Encoding::Base64Url => unbase64(text, b'-', b'_'),
+        Encoding::Base64 => base64::decode(Alphabet::Standard, text),
+        Encoding::Base64Url => base64::decode(Alphabet::Url, text),
     }
-}
-
-fn base64(bytes: &[u8], sixty_two: u8, sixty_three: u8, padded: bool) -> String {
-    let digit = |value: u32| -> char {
-        let value = u8::try_from(value & 63).unwrap_or_default();
-        char::from(match value {
-            0..=25 => b'A' + value,
-            26..=51 => b'a' + value - 26,
-            52..=61 => b'0' + value - 52,
-            62 => sixty_two,
-            _ => sixty_three,
-        })
-    };
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            if place <= group.len() {
-                text.push(digit(number >> (18 - 6 * place)));
-            } else if padded {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
-fn unbase64(text: &str, sixty_two: u8, sixty_three: u8) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    let padding = text.len() - digits.len();
-    if digits.len() % 4 == 1 || padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for group in digits.as_bytes().chunks(4) {
-        let mut number = 0_u32;
-        for byte in group {
-            let value = match *byte {
-                byte @ b'A'..=b'Z' => byte - b'A',
-                byte @ b'a'..=b'z' => byte - b'a' + 26,
-                byte @ b'0'..=b'9' => byte - b'0' + 52,
-                byte if byte == sixty_two => 62,
-                byte if byte == sixty_three => 63,
-                _ => return None,
-            };
-            number = number << 6 | u32::from(value);
-        }
-        number <<= 6 * (4 - group.len());
-        let [_, one, two, three] = number.to_be_bytes();
-        let all = [one, two, three];
-        let (kept, rest) = all.split_at(group.len() - 1);
-        if rest.iter().any(|byte| *byte != 0) {
-            // Bits that nobody needs are zero, or one signature could be written in several ways.
-            return None;
-        }
-        bytes.extend_from_slice(kept);
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

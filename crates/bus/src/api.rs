@@ -47,7 +47,7 @@ impl From<ApiError> for Error {
 }
 
 /// Answers of the API are an error or something.
-fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
+pub(crate) fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Failure {
         error: Option<ApiError>,
@@ -77,6 +77,12 @@ pub struct StreamState {
 pub(crate) struct StreamInfo {
     pub(crate) config: serde_json::Map<String, Value>,
     pub(crate) state: RawState,
+    cluster: Option<RawCluster>,
+}
+
+#[derive(Deserialize)]
+struct RawCluster {
+    leader: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +125,25 @@ impl Bus {
             .map_err(|error| error.of_reading().while_doing(format_args!("asking for stream {stream}")))
     }
 
+    /// The server that leads a stream; `None`: none does just now, or there is no cluster.
+    ///
+    /// # Errors
+    /// When nobody says.
+    pub async fn leader(&self, stream: &str) -> Result<Option<String>, Error> {
+        Ok(self.stream_info(stream).await?.cluster.and_then(|cluster| cluster.leader))
+    }
+
+    /// Has a stream's leader hand over to another server.
+    ///
+    /// # Errors
+    /// When there is no cluster, or nobody answers.
+    pub async fn step_down(&self, stream: &str) -> Result<(), Error> {
+        self.api(&format!("STREAM.LEADER.STEPDOWN.{stream}"), None)
+            .await
+            .map(|Done {}| ())
+            .map_err(|error| error.while_doing(format_args!("moving the leader of stream {stream}")))
+    }
+
     /// (first sequence, last sequence, messages, bytes) of a stream.
     pub async fn stream_state(&self, stream: &str) -> Result<StreamState, Error> {
         let RawState { messages, bytes, first_seq, last_seq } = self.stream_info(stream).await?.state;
@@ -133,6 +158,11 @@ impl Bus {
     /// One message by the leader.
     pub async fn get(&self, stream: &str, seq: u64) -> Result<Option<Stored>, Error> {
         self.message(stream, &json!({ "seq": seq })).await
+    }
+
+    /// The first message on a subject from a sequence on, by the leader. `None`: there is none.
+    pub(crate) async fn next_on(&self, stream: &str, subject: &str, seq: u64) -> Result<Option<Stored>, Error> {
+        self.message(stream, &json!({ "seq": seq, "next_by_subj": subject })).await
     }
 
     async fn message(&self, stream: &str, which: &Value) -> Result<Option<Stored>, Error> {

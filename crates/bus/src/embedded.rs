@@ -5,8 +5,8 @@
 //! second one is refused by a lock file. A signal from the terminal does not reach the server, it
 //! has a process group of its own; under systemd use `KillMode=mixed`, so that the daemon stops it.
 
-mod config;
-mod files;
+pub(crate) mod config;
+pub(crate) mod files;
 mod process;
 mod supervise;
 

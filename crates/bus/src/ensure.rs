@@ -197,6 +197,18 @@ impl Bus {
         }
     }
 
+    /// Deletes a durable consumer; no error when there is none.
+    ///
+    /// # Errors
+    /// When the server does not.
+    pub async fn forget_consumer(&self, stream: &str, durable: &str) -> Result<(), Error> {
+        match self.api(&format!("CONSUMER.DELETE.{stream}.{durable}"), None).await {
+            Ok(Done {}) => Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.while_doing(format_args!("deleting consumer {durable} of stream {stream}"))),
+        }
+    }
+
     async fn ensure_consumer(&self, stream: &str, wanted: Wanted) -> Result<(), Error> {
         #[derive(Deserialize)]
         struct Info {

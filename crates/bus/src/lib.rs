@@ -14,6 +14,7 @@
 //! on the input streams (the router keeps its cursor in its journal).
 
 mod api;
+pub mod cluster;
 mod connect;
 pub mod embedded;
 mod ensure;
@@ -28,6 +29,7 @@ mod push;
 mod read;
 mod replies;
 mod service;
+mod snapshots;
 mod time;
 pub mod topology;
 mod work;
@@ -41,6 +43,7 @@ pub use objects::Objects;
 pub use publish::{PendingAck, Subscription};
 pub use read::Reader;
 pub use service::{Requests, Service};
+pub use snapshots::Snapshot;
 pub use topology::{Bucket, Consumer, Retention, Stream, Topology};
 pub use work::{Job, Jobs};
 

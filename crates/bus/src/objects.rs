@@ -1,6 +1,7 @@
 //! Object buckets: blobs in pieces, in the layout of ADR-20, so that `nats object` reads them.
 
 use bytes::{Bytes, BytesMut};
+use contract::base64::{self, Alphabet};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,38 @@ struct Info {
     deleted: bool,
 }
 
+/// A piece of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// How many bytes the whole object has.
+    pub size: usize,
+    /// Some of them.
+    pub bytes: Bytes,
+    /// From where the next ones come; `None`: these were the last.
+    pub next: Option<String>,
+}
+
+/// Where the rest of an object begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// From which message of the stream on.
+    seq: u64,
+    /// How many bytes are before it.
+    offset: usize,
+}
+
+impl Place {
+    fn write(self, nuid: &str) -> String {
+        format!("{nuid}.{}.{}", self.seq, self.offset)
+    }
+
+    /// `None`: it is none, or of another object.
+    fn read(text: &str, nuid: &str) -> Option<Self> {
+        let (seq, offset) = text.strip_prefix(nuid)?.strip_prefix('.')?.split_once('.')?;
+        Some(Self { seq: seq.parse().ok()?, offset: offset.parse().ok()? })
+    }
+}
+
 /// As large as the files get in which the server keeps a stream.
 const BLOCK_BYTES: usize = 8 * 1024 * 1024;
 
@@ -66,7 +99,7 @@ impl Objects {
                 return Err(doing(error));
             }
         };
-        let digest = Some(format!("SHA-256={}", base64url(&Sha256::digest(&bytes))));
+        let digest = Some(format!("SHA-256={}", base64::encode(Alphabet::Url, &Sha256::digest(&bytes))));
         let bucket = self.bucket.clone();
         let info = Info { name: name.to_owned(), bucket, nuid, size: bytes.len(), chunks, digest, deleted: false };
         self.put_info(&info).await.map_err(doing)?;
@@ -94,7 +127,7 @@ impl Objects {
             for piece in &found {
                 bytes.extend_from_slice(&piece.payload);
             }
-            let digest = format!("SHA-256={}", base64url(&Sha256::digest(&bytes)));
+            let digest = format!("SHA-256={}", base64::encode(Alphabet::Url, &Sha256::digest(&bytes)));
             // Other writers pad their digests, or have none.
             let same = info.digest.is_none_or(|wanted| wanted.trim_end_matches('=') == digest.trim_end_matches('='));
             if bytes.len() == info.size && same {
@@ -102,6 +135,36 @@ impl Objects {
             }
         }
         Err(doing(Error::other("its pieces do not match its description")))
+    }
+
+    /// A piece of an object: from its beginning, or from where `after` says that one before ended. `None`: there is no
+    /// such object, or not the one that `after` is of. Whether the whole is what it should be, whoever puts the pieces
+    /// together must check.
+    pub async fn piece(&self, name: &str, after: Option<&str>, bytes_max: usize) -> Result<Option<Piece>, Error> {
+        let doing = |error: Error| error.while_doing(format_args!("reading a piece of an object"));
+        let Some(info) = self.info(name).await.map_err(doing)?.filter(|info| !info.deleted) else { return Ok(None) };
+        let begin = match after.map(|after| Place::read(after, &info.nuid)) {
+            None => Place { seq: 0, offset: 0 },
+            Some(Some(place)) => place,
+            Some(None) => return Ok(None),
+        };
+        let subject = self.pieces(&info.nuid);
+        let (mut bytes, mut place) = (BytesMut::new(), begin);
+        while place.offset < info.size {
+            let Some(stored) = self.bus.next_on(&self.stream, &subject, place.seq).await.map_err(doing)? else {
+                return Ok(None);
+            };
+            if !bytes.is_empty() && bytes.len() + stored.payload.len() > bytes_max {
+                break;
+            }
+            if stored.payload.len() > bytes_max {
+                return Err(doing(Error::new(ErrorKind::TooLarge, "it was stored in larger pieces than are wanted")));
+            }
+            bytes.extend_from_slice(&stored.payload);
+            place = Place { seq: stored.seq + 1, offset: place.offset + stored.payload.len() };
+        }
+        let next = (place.offset < info.size).then(|| place.write(&info.nuid));
+        Ok(Some(Piece { size: info.size, bytes: bytes.freeze(), next }))
     }
 
     /// Deletes an object; no error when there is none.
@@ -118,7 +181,7 @@ impl Objects {
         let doing = |error: Error| error.while_doing(format_args!("erasing an object"));
         let Some(info) = self.info(name).await.map_err(doing)? else { return Ok(()) };
         self.bus.erase_subject(&self.stream, &self.pieces(&info.nuid)).await.map_err(doing)?;
-        let subject = format!("$O.{}.M.{}", self.bucket, base64url(name.as_bytes()));
+        let subject = format!("$O.{}.M.{}", self.bucket, base64::encode(Alphabet::Url, name.as_bytes()));
         self.bus.erase_subject(&self.stream, &subject).await.map_err(doing).map(drop)
     }
 
@@ -145,7 +208,7 @@ impl Objects {
     }
 
     async fn info(&self, name: &str) -> Result<Option<Info>, Error> {
-        let subject = format!("$O.{}.M.{}", self.bucket, base64url(name.as_bytes()));
+        let subject = format!("$O.{}.M.{}", self.bucket, base64::encode(Alphabet::Url, name.as_bytes()));
         let Some(stored) = self.bus.last(&self.stream, &subject).await? else { return Ok(None) };
         let info = serde_json::from_slice(&stored.payload);
         info.map(Some).map_err(|error| Error::other(format!("unreadable description: {error}")))
@@ -154,7 +217,7 @@ impl Objects {
     async fn put_info(&self, info: &Info) -> Result<(), Error> {
         let payload = serde_json::to_vec(info).map_err(|error| Error::other(error.to_string()))?;
         let publish = Publish {
-            subject: format!("$O.{}.M.{}", self.bucket, base64url(info.name.as_bytes())),
+            subject: format!("$O.{}.M.{}", self.bucket, base64::encode(Alphabet::Url, info.name.as_bytes())),
             payload: payload.into(),
             headers: vec![("Nats-Rollup", "sub".to_owned())],
             ..Publish::default()
@@ -182,30 +245,16 @@ impl Objects {
     }
 }
 
-/// Base64 for subjects and digests (RFC 4648 section 5, padded).
-fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS.get((number >> (18 - 6 * place) & 63) as usize);
-            let digit = digit.filter(|_| place <= group.len());
-            text.push(digit.map_or('=', |digit| char::from(*digit)));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::base64url;
+    use super::Place;
 
     #[test]
-    fn base64_as_in_the_rfc() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
-            assert_eq!(base64url(plain.as_bytes()), coded);
+    fn a_place_is_of_one_object_alone() {
+        let place = Place { seq: 17, offset: 131_072 };
+        assert_eq!(Place::read(&place.write("abc"), "abc"), Some(place));
+        for bad in ["", "abc", "abc.1", "abc.1.x", "abd.17.131072", "abc17.1", "abc.1.2.3"] {
+            assert_eq!(Place::read(bad, "abc"), None, "{bad}");
         }
-        assert_eq!(base64url(&[0xfb, 0xff]), "-_8=");
     }
 }

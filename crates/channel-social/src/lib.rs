@@ -13,27 +13,25 @@
 //!
 //! Absent: the listener and the fetching of media, which are the SDK's.
 
-mod api;
-mod found;
-mod instagram;
 #[cfg(test)]
 mod kit;
 mod line;
-mod messenger;
 mod meta;
 mod multipart;
 mod page;
-mod piece;
-mod query;
-mod read;
-mod serve;
+mod provider;
 mod slack;
 mod telegram;
+mod typing;
 mod viber;
 mod whatsapp;
 mod x;
 
+use adapter::provider::{api, found, piece, query, read, serve};
 use adapter::{AccountFile, Kind, Prepared, Problem};
+
+use crate::page::{Pages, Product};
+use crate::provider::prepare;
 
 /// Its name.
 const KIND: &str = "social";
@@ -52,6 +50,12 @@ struct Social {
     meta: meta::Register,
 }
 
+impl Social {
+    fn pages(&self, product: Product) -> Pages {
+        Pages { product, register: self.meta.clone() }
+    }
+}
+
 impl Kind for Social {
     fn name(&self) -> &'static str {
         KIND
@@ -59,14 +63,14 @@ impl Kind for Social {
 
     fn prepare(&self, file: &AccountFile) -> Result<Box<dyn Prepared>, Vec<Problem>> {
         match file.provider.as_deref() {
-            Some("whatsapp") => whatsapp::prepare(file, &self.meta),
-            Some("messenger") => messenger::prepare(file, &self.meta),
-            Some("instagram") => instagram::prepare(file, &self.meta),
-            Some("telegram") => telegram::prepare(file),
-            Some("line") => line::prepare(file),
-            Some("viber") => viber::prepare(file),
-            Some("slack") => slack::prepare(file),
-            Some("x") => x::prepare(file),
+            Some("whatsapp") => prepare(whatsapp::WhatsApp { register: self.meta.clone() }, file),
+            Some("messenger") => prepare(self.pages(Product::Messenger), file),
+            Some("instagram") => prepare(self.pages(Product::Instagram), file),
+            Some("telegram") => prepare(telegram::Telegram, file),
+            Some("line") => prepare(line::Line, file),
+            Some("viber") => prepare(viber::Viber, file),
+            Some("slack") => prepare(slack::Slack, file),
+            Some("x") => prepare(x::X, file),
             Some(_) => Err(vec![file.problem("provider", format!("must be one of {PROVIDERS}"))]),
             None => Err(vec![file.problem("provider", format!("is missing: one of {PROVIDERS}"))]),
         }

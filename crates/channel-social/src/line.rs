@@ -11,19 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter::bytes::Bytes;
-use adapter::channel::Rehearsal;
-use adapter::contract::envelope::{Account as EnvelopeAccount, Identity, Media, fingerprint};
+use adapter::contract::envelope::{Identity, Media, Thread, fingerprint};
 use adapter::contract::outbound::{Capabilities, OutCommand};
-use adapter::contract::{SmolStr, TenantId, Timestamp};
+use adapter::contract::{SmolStr, Timestamp};
 use adapter::failure::{SendFailure, Sent};
 use adapter::health::State;
-use adapter::http::{Client, HeaderMap, HeaderValue, Method, StatusCode};
+use adapter::http::{Client, HeaderMap, StatusCode};
 use adapter::limit::Keyed;
 use adapter::runtime::secret::SecretString;
-use adapter::webhook::{Hook, Proven, Reply, Request, Siblings, Verdict};
-use adapter::{
-    AccountFile, BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, Prepared, Problem, verify,
-};
+use adapter::verify::Encoding;
+use adapter::webhook::{Hook, Reply, Request, Siblings, Verdict};
+use adapter::{BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger};
 use serde_json::{Value, json};
 
 use self::classify::{Answer, Way};
@@ -31,34 +29,15 @@ use self::render::{Message, Target};
 use self::settings::Settings;
 use crate::api::{self, Carrier};
 use crate::found::{Found, Place};
+use crate::provider::{Provider, Signature, Trust};
 use crate::read::{At, language, shown};
 use crate::serve::Shelf;
+use crate::typing::Typing;
 
-/// The header that holds the signature.
-const SIGNATURE: &str = "x-line-signature";
+/// Where the signature is.
+const SIGNATURE: Signature = Signature { header: "x-line-signature", prefix: "", encoding: Encoding::Base64 };
 /// Largest file that is fetched.
 const FILE_BYTES_MAX: usize = 200 * 1024 * 1024;
-/// How often the account is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
-
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(file: &AccountFile) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings }))
-}
-
-struct Ready {
-    settings: Settings,
-}
 
 /// One official account.
 struct Account {
@@ -69,53 +48,35 @@ struct Account {
     files: Client,
     shelf: Shelf,
     all: Keyed,
+    typing: Typing,
 }
 
 /// What the listener asks.
-struct Ear {
+pub(crate) struct Ear {
     place: Place,
     secrets: Vec<SecretString>,
     user_id: Option<String>,
     shelf: Option<Shelf>,
 }
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
+/// Official accounts.
+pub(crate) struct Line;
+
+impl Provider for Line {
+    type Settings = Settings;
+    type Ear = Ear;
+
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let secrets = trust.secrets(&settings.channel_secret, "channel_secret")?;
+        Ok(Ear { place, secrets, user_id: settings.user_id.clone(), shelf: None })
     }
 
-    fn rehearse(
-        &self,
-        tenant: &TenantId,
-        account: &EnvelopeAccount,
-        trusting: bool,
-    ) -> Option<Result<Rehearsal, OpenError>> {
-        let place = Place { tenant: tenant.clone(), account: account.clone() };
-        let ear =
-            |secrets: Vec<SecretString>| Ear { place, secrets, user_id: self.settings.user_id.clone(), shelf: None };
-        let rehearsal = if trusting {
-            let hook = Arc::new(ear(vec![SecretString::new(MADE_UP)]));
-            Ok(Rehearsal { hook: Arc::new(Proven { hook, prove }), claims: Vec::new() })
-        } else {
-            let secrets = api::resolve(&self.settings.channel_secret, "channel_secret");
-            secrets.map(|secrets| Rehearsal { hook: Arc::new(ear(secrets)), claims: Vec::new() })
-        };
-        Some(rehearsal)
+    fn prove(request: &mut Request) {
+        SIGNATURE.prove(request);
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move { Ok(Arc::new(Account::new(context, self.settings)?) as Arc<dyn Channel>) })
-    }
-}
-
-/// Stands for the channel secret when a request is tried out without it.
-const MADE_UP: &str = "nobody's channel secret";
-
-fn prove(request: &mut Request) {
-    let secret = SecretString::new(MADE_UP);
-    let proof = verify::sign(verify::Algorithm::Sha256, &secret, &[&request.body], verify::Encoding::Base64);
-    if let Ok(proof) = HeaderValue::from_str(&proof) {
-        request.headers.insert(SIGNATURE, proof);
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        Ok(Arc::new(Account::new(context, settings)?))
     }
 }
 
@@ -124,17 +85,10 @@ impl Hook for Ear {
         if let Some(verdict) = self.shelf.as_ref().and_then(|shelf| shelf.answer(request)) {
             return verdict;
         }
-        if request.method != Method::POST {
-            return Verdict::refuse(StatusCode::METHOD_NOT_ALLOWED, "method");
+        if let Err(refused) = SIGNATURE.check(request, &self.secrets) {
+            return refused;
         }
-        let Some(given) = request.header(SIGNATURE) else {
-            return Verdict::refuse(StatusCode::UNAUTHORIZED, "no signature");
-        };
-        let body: &[u8] = &request.body;
-        if !verify::hmac(verify::Algorithm::Sha256, &self.secrets, &[body], verify::Encoding::Base64, given) {
-            return Verdict::refuse(StatusCode::UNAUTHORIZED, "signature");
-        }
-        let Some(body) = normalize::body(body) else {
+        let Some(body) = normalize::body(&request.body) else {
             return Verdict::refuse(StatusCode::BAD_REQUEST, "no body of events");
         };
         let ours = self.user_id.as_ref().is_none_or(|own| body.destination.as_ref().is_none_or(|to| to == own));
@@ -153,20 +107,15 @@ impl Hook for Ear {
 
 impl Account {
     fn new(context: Context, settings: Settings) -> Result<Self, OpenError> {
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
         let shelf = Shelf::new(&context)?;
-        let ear = Ear {
-            place,
-            secrets: api::resolve(&settings.channel_secret, "channel_secret")?,
-            user_id: settings.user_id.clone(),
-            shelf: Some(shelf.clone()),
-        };
-        context.hooks.serve(Arc::new(ear))?;
+        let ear = Line.ear(&settings, Place::of(&context), Trust::Settings)?;
+        Line.serve(&context, &settings, Ear { shelf: Some(shelf.clone()), ..ear })?;
         Ok(Self {
             token: api::resolve_one(&settings.access_token, "access_token")?,
             client: settings.http.client()?,
             files: settings.http.client_taking(FILE_BYTES_MAX)?,
             shelf,
+            typing: Typing::default(),
             all: Keyed::new(settings.per_second_max, settings.per_second_max, 1),
             context,
             settings,
@@ -221,6 +170,31 @@ impl Account {
         let mime = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
         let mime = mime.and_then(|mime| mime.split(';').next()).map(|mime| mime.trim().to_ascii_lowercase());
         Ok(Fetched { mime, name: None, bytes: answer.into_body() })
+    }
+
+    /// Shows for ten seconds, or until something comes, that it is being worked on. Only who is alone with the account
+    /// can be shown that.
+    async fn show_typing(&self, thread: Thread) -> Result<(), SendFailure> {
+        let to = render::target(&thread)?.to;
+        if !to.starts_with('U') {
+            return Ok(());
+        }
+        let url = format!("{}/v2/bot/chat/loading/start", self.settings.api_base);
+        let bearer = self.bearer();
+        let body = json!({ "chatId": to.as_str(), "loadingSeconds": 10 });
+        let request = api::json_request(&url, &[("authorization", bearer.as_str())], &body)?;
+        api::call(&self.client, request).await.map(drop)
+    }
+
+    /// Looks whether the token is good.
+    async fn look(&self) -> Result<Option<String>, SendFailure> {
+        let answer = self.get(&self.client, &format!("{}/v2/bot/info", self.settings.api_base)).await?;
+        match answer.status() {
+            StatusCode::UNAUTHORIZED => {
+                Err(SendFailure::permanent("auth_failed", "the channel access token is not accepted"))
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn who(&self, identity: &Identity) -> Result<Option<Described>, SendFailure> {
@@ -329,6 +303,7 @@ impl Channel for Account {
             text_unit: Some("utf16".into()),
             media_bytes_max,
             idempotent_send: true,
+            typing: true,
             ..Capabilities::default()
         }
     }
@@ -339,7 +314,8 @@ impl Channel for Account {
         ledger: &'a mut PartLedger,
     ) -> BoxFuture<'a, Result<Sent, SendFailure>> {
         Box::pin(async move {
-            let target = render::target(command)?;
+            self.typing.learn(command);
+            let target = render::target(&command.thread)?;
             let calls = render::calls(command)?;
             api::carry(&Courier { account: self, command, target }, &calls, ledger).await
         })
@@ -355,21 +331,9 @@ impl Channel for Account {
 
     fn run(self: Arc<Self>) -> BoxFuture<'static, Result<(), OpenError>> {
         Box::pin(async move {
-            loop {
-                let url = format!("{}/v2/bot/info", self.settings.api_base);
-                match self.get(&self.client, &url).await {
-                    Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
-                        let why = "the channel access token is not accepted".to_owned();
-                        self.context.health.set(State::Down, Some(why));
-                    }
-                    Ok(_) => self.context.health.set(State::Up, None),
-                    Err(failure) => self.context.health.set(State::Degraded, Some(failure.to_string())),
-                }
-                tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
+            let watched = api::watch(&self.context, |code| code == "auth_failed", || self.look());
+            let shown = self.typing.follow(&self.context, Duration::from_secs(10), |thread| self.show_typing(thread));
+            tokio::try_join!(watched, shown).map(|((), ())| ())
         })
     }
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter::contract::SmolStr;
-use adapter::contract::envelope::Identity;
+use adapter::contract::envelope::{Identity, Thread};
 use adapter::contract::outbound::{Capabilities, OutCommand};
 use adapter::failure::{Class, SendFailure, Sent};
 use adapter::health::State;
 use adapter::http::HeaderMap;
 use adapter::limit::Keyed;
-use adapter::{AccountFile, BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, Prepared, Problem};
+use adapter::webhook::Request;
+use adapter::{BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -27,15 +28,14 @@ use self::render::{Call, Manner, To};
 use self::settings::Settings;
 use crate::api::{self, Carrier};
 use crate::found::Place;
-use crate::meta::ear::Ear;
+use crate::meta::ear::{self, Ear};
 use crate::meta::graph::Graph;
 use crate::meta::{Facts, Register, WINDOW, WINDOW_OF_AGENTS, claim, classify};
 use crate::multipart;
+use crate::provider::{Claims, Provider, Trust};
 use crate::read::{At, language, shown};
 use crate::serve::Shelf;
-
-/// How often the account is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
+use crate::typing::Typing;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,41 +64,42 @@ impl Product {
     }
 }
 
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(
-    file: &AccountFile,
-    product: Product,
-    register: &Register,
-) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings, product, register: register.clone() }))
+/// Pages, or Instagram accounts.
+pub(crate) struct Pages {
+    /// Which of the two.
+    pub(crate) product: Product,
+    /// What is known of every account of the process.
+    pub(crate) register: Register,
 }
 
-struct Ready {
-    settings: Settings,
-    product: Product,
-    register: Register,
-}
+impl Provider for Pages {
+    type Settings = Settings;
+    type Ear = Ear;
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let facts =
+            Facts { app: settings.app.id.as_str().into(), human_agent: settings.human_agent, ..Facts::default() };
+        Ear::open(&settings.app, place, trust, facts, &self.register)
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move {
-            let page = Page::open(context, self.settings, self.product, &self.register)?;
-            Ok(Arc::new(page) as Arc<dyn Channel>)
-        })
+    fn claims(&self, settings: &Settings, ear: &Ear) -> Claims {
+        let ids = std::iter::once(&settings.id).chain(&settings.aliases);
+        ear.claims(&ids.map(|id| claim(self.product.as_str(), id)).collect::<Vec<_>>())
+    }
+
+    fn prove(request: &mut Request) {
+        ear::prove(request);
+    }
+
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        let ear = self.ear(&settings, Place::of(&context), Trust::Settings)?;
+        let graph = Graph::new(&settings.graph, &settings.http, ear.secret())?;
+        let shelf = Shelf::new(&context)?;
+        self.serve(&context, &settings, ear.with_shelf(shelf.clone()))?;
+        let (product, human_agent, rate) = (self.product, settings.human_agent, settings.rate(self.product));
+        let all = Keyed::new(rate, rate, 1);
+        let (typing, id) = (Typing::default(), settings.id);
+        Ok(Arc::new(Page { context, product, human_agent, graph, shelf, all, typing, id }))
     }
 }
 
@@ -112,30 +113,13 @@ struct Page {
     /// Instagram fetches files from us.
     shelf: Shelf,
     all: Keyed,
+    typing: Typing,
 }
 
 impl Page {
-    fn open(context: Context, settings: Settings, product: Product, register: &Register) -> Result<Self, OpenError> {
-        let secrets = api::resolve(&settings.app.secret, "app.secret")?;
-        let verify_tokens = api::resolve(&settings.app.verify_token, "app.verify_token")?;
-        let graph = Graph::new(&settings.graph, &settings.http, secrets.first())?;
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
-        let human_agent = settings.human_agent;
-        register.put(&place, Facts { app: settings.app.id.as_str().into(), human_agent, ..Facts::default() });
-        let shelf = Shelf::new(&context)?;
-        let ear = Ear::new(place, secrets, verify_tokens, register.clone()).with_shelf(shelf.clone());
-        for trust in ear.trusts() {
-            for id in std::iter::once(&settings.id).chain(&settings.aliases) {
-                context.hooks.claim(trust, &claim(product.as_str(), id))?;
-            }
-        }
-        context.hooks.serve(Arc::new(ear))?;
-        let rate = settings.rate(product);
-        Ok(Self { context, product, human_agent, graph, shelf, all: Keyed::new(rate, rate, 1), id: settings.id })
-    }
-
     async fn deliver(&self, command: &OutCommand, ledger: &mut PartLedger) -> Result<Sent, SendFailure> {
-        let to = render::target(command)?;
+        self.typing.learn(command);
+        let to = render::target(&command.thread)?;
         let calls = render::calls(command, self.product, &to)?;
         let result = api::carry(&Courier { page: self, command, to }, &calls, ledger).await;
         if let Err(failure) = &result
@@ -146,9 +130,16 @@ impl Page {
         result
     }
 
+    /// Shows for twenty seconds, or until something comes, that somebody writes; never in public.
+    async fn show_typing(&self, thread: Thread) -> Result<(), SendFailure> {
+        let To::Person(to) = render::target(&thread)? else { return Ok(()) };
+        let sign = json!({ "recipient": { "id": to.as_str() }, "sender_action": "typing_on" });
+        self.graph.post(&[&self.id, "messages"], &sign).await.map(drop)
+    }
+
     /// Looks whether the token is good.
-    async fn look(&self) -> Result<(), SendFailure> {
-        self.graph.get(&[&self.id], &[("fields", "id")]).await.map(drop)
+    async fn look(&self) -> Result<Option<String>, SendFailure> {
+        self.graph.get(&[&self.id], &[("fields", "id")]).await.map(|_| None)
     }
 
     /// A file lies at an address that is good for a time and that anybody may open.
@@ -269,6 +260,7 @@ impl Channel for Page {
                 .collect(),
             delivered: self.product == Product::Messenger,
             read: true,
+            typing: true,
             reply_window_ms: Some(if self.human_agent { WINDOW_OF_AGENTS } else { WINDOW }),
             ..Capabilities::default()
         }
@@ -292,19 +284,9 @@ impl Channel for Page {
 
     fn run(self: Arc<Self>) -> BoxFuture<'static, Result<(), OpenError>> {
         Box::pin(async move {
-            loop {
-                match self.look().await {
-                    Ok(()) => self.context.health.set(State::Up, None),
-                    Err(failure) if failure.code == classify::TOKEN => {
-                        self.context.health.set(State::Down, Some(failure.to_string()));
-                    }
-                    Err(failure) => self.context.health.set(State::Degraded, Some(failure.to_string())),
-                }
-                tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
+            let watched = api::watch(&self.context, |code| code == classify::TOKEN, || self.look());
+            let shown = self.typing.follow(&self.context, Duration::from_secs(15), |thread| self.show_typing(thread));
+            tokio::try_join!(watched, shown).map(|((), ())| ())
         })
     }
 }

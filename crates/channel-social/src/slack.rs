@@ -8,7 +8,6 @@ mod normalize;
 mod settings;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use adapter::bytes::Bytes;
 use adapter::contract::SmolStr;
@@ -21,9 +20,7 @@ use adapter::limit::Keyed;
 use adapter::runtime::secret::SecretString;
 use adapter::split::{Unit, split};
 use adapter::webhook::{Hook, Item, Reply, Request, Siblings, Verdict};
-use adapter::{
-    AccountFile, BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, Prepared, Problem, verify,
-};
+use adapter::{BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, verify};
 use serde_json::{Map, Value, json};
 
 use self::normalize::Reader;
@@ -31,6 +28,7 @@ use self::settings::Settings;
 use crate::api::{self, CHATS_MAX, Carrier};
 use crate::found::{Place, items};
 use crate::piece::{self, Piece};
+use crate::provider::{self, Claims, MADE_UP, Provider, Trust};
 use crate::query;
 use crate::read::{At, language, shown};
 
@@ -42,27 +40,6 @@ const SKEW_MAX: u64 = 300;
 const TEXT_MAX: usize = 40_000;
 /// Largest file that is uploaded.
 const FILE_BYTES_MAX: u64 = 100 * 1024 * 1024;
-/// How often the account is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
-
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(file: &AccountFile) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings }))
-}
-
-struct Ready {
-    settings: Settings,
-}
 
 /// One app in one workspace.
 struct App {
@@ -74,21 +51,46 @@ struct App {
 }
 
 /// What the listener asks.
-struct Ear {
+pub(crate) struct Ear {
     place: Place,
     secrets: Vec<SecretString>,
     app: String,
     bot_user: Option<String>,
 }
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
+/// Apps.
+pub(crate) struct Slack;
+
+impl Provider for Slack {
+    type Settings = Settings;
+    type Ear = Ear;
+
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let secrets = trust.secrets(&settings.signing_secret, "signing_secret")?;
+        Ok(Ear { place, secrets, app: settings.app_id.clone(), bot_user: settings.bot_user_id.clone() })
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move { Ok(Arc::new(App::new(context, self.settings)?) as Arc<dyn Channel>) })
+    /// The workspace, under each secret.
+    fn claims(&self, settings: &Settings, ear: &Ear) -> Claims {
+        ear.secrets.iter().map(|secret| (verify::fingerprint(secret), settings.team_id.clone())).collect()
     }
+
+    fn prove(request: &mut Request) {
+        let at = (request.at.0 / 1000).to_string();
+        let hmac = sign(&SecretString::new(MADE_UP), &at, &request.body);
+        provider::put(request, SIGNED_AT, &at);
+        provider::put(request, SIGNATURE, &format!("v0={hmac}"));
+    }
+
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        Ok(Arc::new(App::new(context, settings)?))
+    }
+}
+
+/// Signs a body as of a time.
+fn sign(secret: &SecretString, at: &str, body: &[u8]) -> String {
+    let parts: [&[u8]; 4] = [b"v0:", at.as_bytes(), b":", body];
+    verify::sign(verify::Algorithm::Sha256, secret, &parts, verify::Encoding::Hex)
 }
 
 impl Ear {
@@ -160,7 +162,7 @@ impl Hook for Ear {
         };
         let found = match (form, at.text("type")) {
             (false, Some("event_callback")) => reader.callback(at),
-            (false, Some("app_rate_limited")) => Vec::new(),
+            (false, Some("app_rate_limited")) => reader.limited(at),
             (true, Some(_)) => reader.interaction(at),
             (true, None) if body.is_null() => reader.command(&field),
             _ => vec![crate::found::Found::Dead("a kind of request that is not known")],
@@ -171,13 +173,8 @@ impl Hook for Ear {
 
 impl App {
     fn new(context: Context, settings: Settings) -> Result<Self, OpenError> {
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
-        let secrets = api::resolve(&settings.signing_secret, "signing_secret")?;
-        for secret in &secrets {
-            context.hooks.claim(&verify::fingerprint(secret), &settings.team_id)?;
-        }
-        let ear = Ear { place, secrets, app: settings.app_id.clone(), bot_user: settings.bot_user_id.clone() };
-        context.hooks.serve(Arc::new(ear))?;
+        let ear = Slack.ear(&settings, Place::of(&context), Trust::Settings)?;
+        Slack.serve(&context, &settings, ear)?;
         Ok(Self {
             token: api::resolve_one(&settings.bot_token, "bot_token")?,
             client: settings.http.client()?,
@@ -216,6 +213,11 @@ impl App {
             self.context.health.set(State::Down, Some(failure.message.clone()));
         }
         result
+    }
+
+    /// Looks whether the token is good.
+    async fn look(&self) -> Result<Option<String>, SendFailure> {
+        self.ask("auth.test", &json!({})).await.map(|_| None)
     }
 
     /// Whether the token may be shown to whoever has this address.
@@ -433,19 +435,7 @@ impl Channel for App {
     }
 
     fn run(self: Arc<Self>) -> BoxFuture<'static, Result<(), OpenError>> {
-        Box::pin(async move {
-            loop {
-                match self.ask("auth.test", &json!({})).await {
-                    Ok(_) => self.context.health.set(State::Up, None),
-                    Err(failure) if classify::is_auth(&failure.code) => {}
-                    Err(failure) => self.context.health.set(State::Degraded, Some(failure.to_string())),
-                }
-                tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
-        })
+        Box::pin(async move { api::watch(&self.context, classify::is_auth, || self.look()).await })
     }
 }
 

@@ -14,30 +14,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use adapter::bytes::Bytes;
-use adapter::channel::Rehearsal;
-use adapter::contract::envelope::{Account as EnvelopeAccount, Identity};
+use adapter::contract::envelope::{Identity, Thread};
 use adapter::contract::outbound::{Capabilities, OutCommand};
-use adapter::contract::{SmolStr, TenantId, Timestamp};
+use adapter::contract::{SmolStr, Timestamp};
 use adapter::failure::{Class, SendFailure, Sent};
 use adapter::health::State;
-use adapter::http::{Client, HeaderValue, Method, Response, StatusCode};
+use adapter::http::{Client, Method, Response, StatusCode};
 use adapter::limit::Keyed;
 use adapter::runtime::secret::SecretString;
-use adapter::webhook::{Hook, Proven, Reply, Request, Siblings, Verdict};
-use adapter::{
-    AccountFile, BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, Prepared, Problem, verify,
-};
-use serde_json::{Value, json};
+use adapter::webhook::{Hook, Reply, Request, Siblings, Verdict};
+use adapter::{BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, verify};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use self::address::Address;
 use self::classify::Answer;
 use self::render::Call;
 use self::settings::{Settings, bot_id, legal_secret_token};
-use crate::api::{self, CHATS_MAX, Carrier};
+use crate::api::{self, CHATS_MAX, Carrier, LOOK_EVERY};
 use crate::found::{Place, items};
 use crate::multipart;
+use crate::provider::{self, MADE_UP, Provider, Trust};
 use crate::read::{At, language, shown};
+use crate::typing::Typing;
 
 /// The header that shows the secret token.
 const SECRET_HEADER: &str = "x-telegram-bot-api-secret-token";
@@ -45,8 +44,6 @@ const SECRET_HEADER: &str = "x-telegram-bot-api-secret-token";
 const CHAT_PER_SECOND: f64 = 1.0;
 /// Most messages a minute into one group.
 const GROUP_PER_MINUTE: f64 = 20.0;
-/// How often the bot's account is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// What the bot is told of.
 const UPDATES: [&str; 13] = [
     "message",
@@ -64,25 +61,6 @@ const UPDATES: [&str; 13] = [
     "chat_join_request",
 ];
 
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(file: &AccountFile) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings }))
-}
-
-struct Ready {
-    settings: Settings,
-}
-
 /// One bot.
 struct Bot {
     context: Context,
@@ -97,47 +75,45 @@ struct Bot {
     chats: Keyed,
     groups: Keyed,
     forms: AtomicU64,
+    typing: Typing,
 }
 
 /// What the listener asks.
-struct Ear {
+pub(crate) struct Ear {
     place: Place,
     bot: String,
     secret_tokens: Vec<SecretString>,
 }
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
-    }
+/// Bots.
+pub(crate) struct Telegram;
 
-    fn rehearse(
-        &self,
-        tenant: &TenantId,
-        account: &EnvelopeAccount,
-        trusting: bool,
-    ) -> Option<Result<Rehearsal, OpenError>> {
-        let place = Place { tenant: tenant.clone(), account: account.clone() };
-        let rehearsal = if trusting {
-            let ear = Ear { place, bot: "0".to_owned(), secret_tokens: vec![SecretString::new(MADE_UP)] };
-            Ok(Rehearsal { hook: Arc::new(Proven { hook: Arc::new(ear), prove }), claims: Vec::new() })
-        } else {
-            let ear = Ear::open(&self.settings, place).map(|(ear, _)| ear);
-            ear.map(|ear| Rehearsal { hook: Arc::new(ear), claims: Vec::new() })
+impl Provider for Telegram {
+    type Settings = Settings;
+    type Ear = Ear;
+
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let secret_tokens = trust.secrets(&settings.secret_token, "secret_token")?;
+        if !secret_tokens.iter().all(|secret| legal_secret_token(secret.expose())) {
+            return Err(OpenError("secret_token: must be 16 to 256 of A-Z, a-z, 0-9, _ and -".into()));
+        }
+        let bot = match trust {
+            Trust::Settings => {
+                let token = api::resolve_one(&settings.token, "token")?;
+                bot_id(token.expose()).ok_or_else(|| OpenError("token: is no token of a bot".into()))?.to_owned()
+            }
+            Trust::Nobody => "0".to_owned(),
         };
-        Some(rehearsal)
+        Ok(Ear { place, bot, secret_tokens })
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move { Ok(Arc::new(Bot::new(context, self.settings)?) as Arc<dyn Channel>) })
+    fn prove(request: &mut Request) {
+        provider::put(request, SECRET_HEADER, MADE_UP);
     }
-}
 
-/// Stands for the secret token when a request is tried out without it.
-const MADE_UP: &str = "nobodys_secret_token";
-
-fn prove(request: &mut Request) {
-    request.headers.insert(SECRET_HEADER, HeaderValue::from_static(MADE_UP));
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        Ok(Arc::new(Bot::new(context, settings)?))
+    }
 }
 
 impl Hook for Ear {
@@ -170,25 +146,13 @@ impl Hook for Ear {
     }
 }
 
-impl Ear {
-    /// Reads the secrets; the bot's token beside.
-    fn open(settings: &Settings, place: Place) -> Result<(Self, SecretString), OpenError> {
-        let token = api::resolve_one(&settings.token, "token")?;
-        let bot = bot_id(token.expose()).ok_or_else(|| OpenError("token: is no token of a bot".into()))?.to_owned();
-        let secret_tokens = api::resolve(&settings.secret_token, "secret_token")?;
-        if !secret_tokens.iter().all(|secret| legal_secret_token(secret.expose())) {
-            return Err(OpenError("secret_token: must be 16 to 256 of A-Z, a-z, 0-9, _ and -".into()));
-        }
-        Ok((Self { place, bot, secret_tokens }, token))
-    }
-}
-
 impl Bot {
     fn new(context: Context, settings: Settings) -> Result<Self, OpenError> {
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
-        let (ear, token) = Ear::open(&settings, place.clone())?;
+        let place = Place::of(&context);
+        let ear = Telegram.ear(&settings, place.clone(), Trust::Settings)?;
         let secret_tokens = ear.secret_tokens.clone();
-        context.hooks.serve(Arc::new(ear))?;
+        Telegram.serve(&context, &settings, ear)?;
+        let token = api::resolve_one(&settings.token, "token")?;
         Ok(Self {
             client: settings.http.client()?,
             files: settings.http.client_taking(usize::try_from(normalize::FILE_BYTES_MAX).unwrap_or(usize::MAX))?,
@@ -197,6 +161,7 @@ impl Bot {
             chats: Keyed::new(CHAT_PER_SECOND, 3.0, CHATS_MAX),
             groups: Keyed::new(GROUP_PER_MINUTE / 60.0, GROUP_PER_MINUTE, CHATS_MAX),
             forms: AtomicU64::new(0),
+            typing: Typing::default(),
             context,
             settings,
             place,
@@ -271,7 +236,8 @@ impl Bot {
     }
 
     async fn deliver(&self, command: &OutCommand, ledger: &mut PartLedger) -> Result<Sent, SendFailure> {
-        let to = render::target(command)?;
+        self.typing.learn(command);
+        let to = render::target(&command.thread)?;
         let calls = render::calls(command)?;
         // Only groups move.
         let chat = if to.chat.starts_with('-') { self.moved_to(&to.chat).await } else { to.chat.clone() };
@@ -285,6 +251,14 @@ impl Bot {
             api::refused_by_customer(&self.context, &self.place, command, who, adapter::now()).await;
         }
         result
+    }
+
+    /// Shows for five seconds that somebody writes.
+    async fn show_typing(&self, thread: Thread) -> Result<(), SendFailure> {
+        let to = render::target(&thread)?;
+        let parameters = Map::from_iter([("action".to_owned(), Value::from("typing"))]);
+        let call = Call { method: "sendChatAction", parameters, file: None };
+        self.ask(call.method, &Value::Object(render::addressed(&call, &to, &to.chat))).await.map(drop)
     }
 
     /// Looks whether the token is good, and tells Telegram where we listen.
@@ -424,6 +398,7 @@ impl Channel for Bot {
             text_max: u32::try_from(render::TEXT_MAX).ok(),
             text_unit: Some("utf16".into()),
             media_bytes_max: kinds.into_iter().map(|kind| (kind.into(), render::FILE_BYTES_MAX)).collect(),
+            typing: true,
             ..Capabilities::default()
         }
     }
@@ -450,17 +425,9 @@ impl Channel for Bot {
                 self.context.health.set(State::Down, Some(failure.to_string()));
                 return Err(OpenError::new("telegram", failure));
             }
-            loop {
-                match self.look().await {
-                    Ok(None) => self.context.health.set(State::Up, None),
-                    Ok(error) => self.context.health.set(State::Degraded, error),
-                    Err(failure) => self.context.health.set(State::Degraded, Some(failure.to_string())),
-                }
-                tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
+            let watched = api::watch(&self.context, |code| code == "auth_failed", || self.look());
+            let shown = self.typing.follow(&self.context, Duration::from_secs(5), |thread| self.show_typing(thread));
+            tokio::try_join!(watched, shown).map(|((), ())| ())
         })
     }
 }

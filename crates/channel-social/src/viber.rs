@@ -8,56 +8,33 @@ mod render;
 mod settings;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use adapter::channel::Rehearsal;
-use adapter::contract::envelope::{Account as EnvelopeAccount, Identity};
+use adapter::contract::SmolStr;
+use adapter::contract::envelope::{EnvelopeKind, Identity};
 use adapter::contract::outbound::{Capabilities, OutCommand};
-use adapter::contract::{SmolStr, TenantId};
 use adapter::failure::{Class, SendFailure, Sent};
 use adapter::health::State;
-use adapter::http::{Client, HeaderMap, HeaderValue, Method, StatusCode};
+use adapter::http::{Client, HeaderMap, StatusCode};
 use adapter::limit::Keyed;
 use adapter::runtime::secret::SecretString;
-use adapter::webhook::{Hook, Proven, Reply, Request, Siblings, Verdict};
-use adapter::{
-    AccountFile, BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, Prepared, Problem, verify,
-};
+use adapter::verify::Encoding;
+use adapter::webhook::{Hook, Reply, Request, Siblings, Verdict};
+use adapter::{BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger};
 use serde_json::{Value, json};
 
 use self::normalize::Read;
 use self::render::Message;
 use self::settings::Settings;
-use crate::api::{self, Carrier};
-use crate::found::{Place, items};
+use crate::api::{self, CHATS_MAX, Carrier};
+use crate::found::{Found, Place, items};
+use crate::provider::{Provider, Signature, Trust};
 use crate::read::{At, language, shown};
 use crate::serve::Shelf;
 
-/// The header that holds the signature.
-const SIGNATURE: &str = "x-viber-content-signature";
-/// How often the account is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// Where the signature is.
+const SIGNATURE: Signature = Signature { header: "x-viber-content-signature", prefix: "", encoding: Encoding::Hex };
 /// What we are told of.
 const EVENTS: [&str; 6] = ["delivered", "seen", "failed", "subscribed", "unsubscribed", "conversation_started"];
-
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(file: &AccountFile) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings }))
-}
-
-struct Ready {
-    settings: Settings,
-}
 
 /// One bot.
 struct Bot {
@@ -68,52 +45,38 @@ struct Bot {
     client: Client,
     shelf: Shelf,
     all: Keyed,
+    people: Arc<Keyed>,
 }
 
 /// What the listener asks.
-struct Ear {
+pub(crate) struct Ear {
     place: Place,
     tokens: Vec<SecretString>,
     welcome: Option<String>,
     shelf: Option<Shelf>,
+    /// Who answers may be written to anew.
+    people: Arc<Keyed>,
 }
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
+/// Bots.
+pub(crate) struct Viber;
+
+impl Provider for Viber {
+    type Settings = Settings;
+    type Ear = Ear;
+
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let tokens = trust.secrets(&settings.auth_token, "auth_token")?;
+        let welcome = |text| json!({ "sender": sender(settings), "type": "text", "text": text }).to_string();
+        Ok(Ear { place, tokens, welcome: settings.welcome.as_ref().map(welcome), shelf: None, people: people() })
     }
 
-    fn rehearse(
-        &self,
-        tenant: &TenantId,
-        account: &EnvelopeAccount,
-        trusting: bool,
-    ) -> Option<Result<Rehearsal, OpenError>> {
-        let place = Place { tenant: tenant.clone(), account: account.clone() };
-        let ear = |tokens: Vec<SecretString>| Ear { place, tokens, welcome: None, shelf: None };
-        let rehearsal = if trusting {
-            let hook = Arc::new(ear(vec![SecretString::new(MADE_UP)]));
-            Ok(Rehearsal { hook: Arc::new(Proven { hook, prove }), claims: Vec::new() })
-        } else {
-            let tokens = api::resolve(&self.settings.auth_token, "auth_token");
-            tokens.map(|tokens| Rehearsal { hook: Arc::new(ear(tokens)), claims: Vec::new() })
-        };
-        Some(rehearsal)
+    fn prove(request: &mut Request) {
+        SIGNATURE.prove(request);
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move { Ok(Arc::new(Bot::new(context, self.settings)?) as Arc<dyn Channel>) })
-    }
-}
-
-/// Stands for the token when a request is tried out without it.
-const MADE_UP: &str = "nobody's token";
-
-fn prove(request: &mut Request) {
-    let secret = SecretString::new(MADE_UP);
-    let proof = verify::sign(verify::Algorithm::Sha256, &secret, &[&request.body], verify::Encoding::Hex);
-    if let Ok(proof) = HeaderValue::from_str(&proof) {
-        request.headers.insert(SIGNATURE, proof);
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        Ok(Arc::new(Bot::new(context, settings)?))
     }
 }
 
@@ -122,20 +85,14 @@ impl Hook for Ear {
         if let Some(verdict) = self.shelf.as_ref().and_then(|shelf| shelf.answer(request)) {
             return verdict;
         }
-        if request.method != Method::POST {
-            return Verdict::refuse(StatusCode::METHOD_NOT_ALLOWED, "method");
+        if let Err(refused) = SIGNATURE.check(request, &self.tokens) {
+            return refused;
         }
-        let Some(given) = request.header(SIGNATURE) else {
-            return Verdict::refuse(StatusCode::UNAUTHORIZED, "no signature");
-        };
-        let body: &[u8] = &request.body;
-        if !verify::hmac(verify::Algorithm::Sha256, &self.tokens, &[body], verify::Encoding::Hex, given) {
-            return Verdict::refuse(StatusCode::UNAUTHORIZED, "signature");
-        }
-        let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        let Ok(value) = serde_json::from_slice::<Value>(&request.body) else {
             return Verdict::refuse(StatusCode::BAD_REQUEST, "not JSON");
         };
-        let (found, reply) = match normalize::callback(&self.place, At::new(&value), request.at, body.len()) {
+        let raw_bytes = request.body.len();
+        let (found, reply) = match normalize::callback(&self.place, At::new(&value), request.at, raw_bytes) {
             Read::Hello => return Verdict::Answer(Reply::ok()),
             Read::Told(found) => (found, Reply::ok()),
             Read::Opened(found) => match &self.welcome {
@@ -143,22 +100,25 @@ impl Hook for Ear {
                 None => (found, Reply::ok()),
             },
         };
+        for one in &found {
+            if let Found::Event(event) = one
+                && event.envelope.kind == EnvelopeKind::Message
+            {
+                self.people.forget(&event.envelope.sender.identity.value);
+            }
+        }
         Verdict::Take { items: items(&self.place, found, &request.body), reply }
     }
 }
 
 impl Bot {
     fn new(context: Context, settings: Settings) -> Result<Self, OpenError> {
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
-        let tokens = api::resolve(&settings.auth_token, "auth_token")?;
-        let token = tokens.first().cloned().ok_or_else(|| OpenError("auth_token: is missing".into()))?;
+        let place = Place::of(&context);
         let shelf = Shelf::new(&context)?;
-        let welcome = settings
-            .welcome
-            .as_ref()
-            .map(|text| json!({ "sender": sender(&settings), "type": "text", "text": text }).to_string());
-        let ear = Ear { place: place.clone(), tokens, welcome, shelf: Some(shelf.clone()) };
-        context.hooks.serve(Arc::new(ear))?;
+        let ear = Viber.ear(&settings, place.clone(), Trust::Settings)?;
+        let token = ear.tokens.first().cloned().ok_or_else(|| OpenError("auth_token: is missing".into()))?;
+        let people = Arc::clone(&ear.people);
+        Viber.serve(&context, &settings, Ear { shelf: Some(shelf.clone()), ..ear })?;
         Ok(Self {
             client: settings.http.client()?,
             all: Keyed::new(settings.per_second_max, settings.per_second_max, 1),
@@ -167,6 +127,7 @@ impl Bot {
             place,
             token,
             shelf,
+            people,
         })
     }
 
@@ -185,6 +146,11 @@ impl Bot {
             self.ask("set_webhook", &body).await?;
         }
         Ok(())
+    }
+
+    /// Looks whether the token is good.
+    async fn look(&self) -> Result<Option<String>, SendFailure> {
+        self.ask("get_account_info", &json!({})).await.map(|_| None)
     }
 
     async fn who(&self, identity: &Identity) -> Result<Option<Described>, SendFailure> {
@@ -219,6 +185,13 @@ impl Bot {
     }
 }
 
+/// The platform takes 100 messages an hour to somebody who does not answer: so many at once, and the rest over the hour.
+fn people() -> Arc<Keyed> {
+    const AT_ONCE: f64 = 80.0;
+    const PER_HOUR: f64 = 20.0;
+    Arc::new(Keyed::new(PER_HOUR / 3600.0, AT_ONCE, CHATS_MAX))
+}
+
 fn sender(settings: &Settings) -> Value {
     match &settings.avatar {
         Some(avatar) => json!({ "name": settings.name, "avatar": avatar }),
@@ -245,6 +218,7 @@ impl Carrier for Courier<'_> {
             fields.insert("receiver".into(), self.to.as_str().into());
             fields.insert("sender".into(), sender(&self.bot.settings));
         }
+        api::take(&self.bot.people, self.to).await?;
         api::take(&self.bot.all, "").await?;
         Ok(body)
     }
@@ -254,7 +228,10 @@ impl Carrier for Courier<'_> {
             Ok((Some(token), _)) => Ok(vec![token]),
             Ok((None, _)) => Err(SendFailure::unknown("no_id", "the answer names no message")),
             Err(failure) => {
-                api::pause(&self.bot.all, "", &failure);
+                match failure.code == classify::BUSY {
+                    true => api::pause(&self.bot.people, self.to, &failure),
+                    false => api::pause(&self.bot.all, "", &failure),
+                }
                 if failure.code.starts_with("account_") {
                     self.bot.context.health.set(State::Down, Some(failure.message.clone()));
                 }
@@ -307,16 +284,7 @@ impl Channel for Bot {
                 self.context.health.set(State::Down, Some(failure.to_string()));
                 return Err(OpenError::new("viber", failure));
             }
-            loop {
-                match self.ask("get_account_info", &json!({})).await {
-                    Ok(_) => self.context.health.set(State::Up, None),
-                    Err(failure) => self.context.health.set(State::Degraded, Some(failure.to_string())),
-                }
-                tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
+            api::watch(&self.context, |code| code.starts_with("account_"), || self.look()).await
         })
     }
 }

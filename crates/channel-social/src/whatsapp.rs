@@ -14,7 +14,8 @@ use adapter::contract::outbound::{Capabilities, OutCommand};
 use adapter::failure::{Class, SendFailure, Sent};
 use adapter::health::State;
 use adapter::limit::Keyed;
-use adapter::{AccountFile, BoxFuture, Channel, Context, Fetched, OpenError, PartLedger, Prepared, Problem};
+use adapter::webhook::Request;
+use adapter::{BoxFuture, Channel, Context, Fetched, OpenError, PartLedger};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -22,42 +23,53 @@ use self::render::{Call, To};
 use self::settings::Settings;
 use crate::api::{self, CHATS_MAX, Carrier};
 use crate::found::Place;
-use crate::meta::ear::Ear;
+use crate::meta::ear::{self, Ear};
 use crate::meta::graph::Graph;
 use crate::meta::{Facts, Register, WINDOW, claim, classify};
 use crate::multipart;
+use crate::provider::{Claims, Provider, Trust};
 use crate::read::At;
 
-/// How often the number is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
-
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(file: &AccountFile, register: &Register) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings, register: register.clone() }))
+/// Numbers of WhatsApp Cloud.
+pub(crate) struct WhatsApp {
+    /// What is known of every account of the process.
+    pub(crate) register: Register,
 }
 
-struct Ready {
-    settings: Settings,
-    register: Register,
-}
+impl Provider for WhatsApp {
+    type Settings = Settings;
+    type Ear = Ear;
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let facts = Facts {
+            app: settings.app.id.as_str().into(),
+            portfolio: settings.portfolio_id.as_deref().map(SmolStr::from),
+            business_account: settings.business_account_id.as_deref().map(SmolStr::from),
+            human_agent: false,
+        };
+        Ear::open(&settings.app, place, trust, facts, &self.register)
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move { Ok(Arc::new(Number::open(context, self.settings, &self.register)?) as Arc<dyn Channel>) })
+    fn claims(&self, settings: &Settings, ear: &Ear) -> Claims {
+        ear.claims(&[claim(normalize::PRODUCT, &settings.phone_number_id)])
+    }
+
+    fn prove(request: &mut Request) {
+        ear::prove(request);
+    }
+
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        let ear = self.ear(&settings, Place::of(&context), Trust::Settings)?;
+        let graph = Graph::new(&settings.graph, &settings.http, ear.secret())?;
+        self.serve(&context, &settings, ear)?;
+        let interval = Duration::from_millis(settings.pair_interval_ms).as_secs_f64();
+        Ok(Arc::new(Number {
+            context,
+            graph,
+            all: Keyed::new(settings.per_second_max, settings.per_second_max, 1),
+            pairs: Keyed::new(1.0 / interval, f64::from(settings.pair_burst_max), CHATS_MAX),
+            id: settings.phone_number_id,
+        }))
     }
 }
 
@@ -73,33 +85,6 @@ struct Number {
 }
 
 impl Number {
-    fn open(context: Context, settings: Settings, register: &Register) -> Result<Self, OpenError> {
-        let secrets = api::resolve(&settings.app.secret, "app.secret")?;
-        let verify_tokens = api::resolve(&settings.app.verify_token, "app.verify_token")?;
-        let graph = Graph::new(&settings.graph, &settings.http, secrets.first())?;
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
-        let facts = Facts {
-            app: settings.app.id.as_str().into(),
-            portfolio: settings.portfolio_id.as_deref().map(SmolStr::from),
-            business_account: settings.business_account_id.as_deref().map(SmolStr::from),
-            human_agent: false,
-        };
-        register.put(&place, facts);
-        let ear = Ear::new(place, secrets, verify_tokens, register.clone());
-        for trust in ear.trusts() {
-            context.hooks.claim(trust, &claim(normalize::PRODUCT, &settings.phone_number_id))?;
-        }
-        context.hooks.serve(Arc::new(ear))?;
-        let interval = Duration::from_millis(settings.pair_interval_ms).as_secs_f64();
-        Ok(Self {
-            context,
-            graph,
-            all: Keyed::new(settings.per_second_max, settings.per_second_max, 1),
-            pairs: Keyed::new(1.0 / interval, f64::from(settings.pair_burst_max), CHATS_MAX),
-            id: settings.phone_number_id,
-        })
-    }
-
     async fn deliver(&self, command: &OutCommand, ledger: &mut PartLedger) -> Result<Sent, SendFailure> {
         let to = render::target(command)?;
         let calls = render::calls(command)?;
@@ -222,21 +207,6 @@ impl Channel for Number {
     }
 
     fn run(self: Arc<Self>) -> BoxFuture<'static, Result<(), OpenError>> {
-        Box::pin(async move {
-            loop {
-                match self.look().await {
-                    Ok(None) => self.context.health.set(State::Up, None),
-                    Ok(error) => self.context.health.set(State::Degraded, error),
-                    Err(failure) if failure.code == classify::TOKEN => {
-                        self.context.health.set(State::Down, Some(failure.to_string()));
-                    }
-                    Err(failure) => self.context.health.set(State::Degraded, Some(failure.to_string())),
-                }
-                tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
-        })
+        Box::pin(async move { api::watch(&self.context, |code| code == classify::TOKEN, || self.look()).await })
     }
 }

@@ -23,9 +23,7 @@ use adapter::limit::Keyed;
 use adapter::runtime::secret::SecretString;
 use adapter::split::{Unit, split};
 use adapter::webhook::{Hook, Item, Reply, Request, Siblings, Verdict};
-use adapter::{
-    AccountFile, BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, Prepared, Problem, verify,
-};
+use adapter::{BoxFuture, Channel, Context, Described, Fetched, OpenError, PartLedger, verify};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, mpsc};
 
@@ -35,11 +33,13 @@ use crate::api::{self, Carrier};
 use crate::found::Place;
 use crate::multipart;
 use crate::piece::{self, Piece};
+use crate::provider::{Claims, Provider, Signature, Trust};
 use crate::query;
 use crate::read::{At, shown};
 
-/// The header that holds the signature.
-const SIGNATURE: &str = "x-twitter-webhooks-signature";
+/// Where the signature is.
+const SIGNATURE: Signature =
+    Signature { header: "x-twitter-webhooks-signature", prefix: "sha256=", encoding: verify::Encoding::Base64 };
 /// Longest challenge that is answered.
 const CHALLENGE_BYTES_MAX: usize = 1024;
 /// Longest direct message, in characters.
@@ -50,25 +50,6 @@ const IMAGE_BYTES_MAX: u64 = 5 * 1024 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(900);
 /// How many signs of typing wait; more are lost, which is what they are for.
 const TYPING_MAX: usize = 64;
-
-/// Checks an account's settings.
-///
-/// # Errors
-/// With every problem, by path.
-pub(crate) fn prepare(file: &AccountFile) -> Result<Box<dyn Prepared>, Vec<Problem>> {
-    let mut settings: Settings = file.settings()?;
-    let problems = settings.problems();
-    if !problems.is_empty() {
-        let problem = |(path, why): (String, String)| file.problem(&format!("settings.{path}"), why);
-        return Err(problems.into_iter().map(problem).collect());
-    }
-    settings.relative_to(file.source.parent());
-    Ok(Box::new(Ready { settings }))
-}
-
-struct Ready {
-    settings: Settings,
-}
 
 /// One account.
 struct Account {
@@ -82,7 +63,7 @@ struct Account {
 }
 
 /// What the listener asks.
-struct Ear {
+pub(crate) struct Ear {
     place: Place,
     secrets: Vec<SecretString>,
     app: Option<String>,
@@ -90,13 +71,31 @@ struct Ear {
     typing: mpsc::Sender<SmolStr>,
 }
 
-impl Prepared for Ready {
-    fn has_hook(&self) -> bool {
-        true
+/// Accounts.
+pub(crate) struct X;
+
+impl Provider for X {
+    type Settings = Settings;
+    type Ear = Ear;
+
+    fn ear(&self, settings: &Settings, place: Place, trust: Trust) -> Result<Ear, OpenError> {
+        let secrets = trust.secrets(&settings.consumer_secret, "consumer_secret")?;
+        // Nobody hears of typing before the account runs.
+        let (typing, _) = mpsc::channel(1);
+        Ok(Ear { place, secrets, app: settings.app_id.clone(), own: settings.user_id.clone(), typing })
     }
 
-    fn open(self: Box<Self>, context: Context) -> BoxFuture<'static, Result<Arc<dyn Channel>, OpenError>> {
-        Box::pin(async move { Ok(Arc::new(Account::new(context, self.settings)?) as Arc<dyn Channel>) })
+    /// The account, under each secret.
+    fn claims(&self, settings: &Settings, ear: &Ear) -> Claims {
+        ear.secrets.iter().map(|secret| (verify::fingerprint(secret), settings.user_id.clone())).collect()
+    }
+
+    fn prove(request: &mut Request) {
+        SIGNATURE.prove(request);
+    }
+
+    fn open(&self, settings: Settings, context: Context) -> Result<Arc<dyn Channel>, OpenError> {
+        Ok(Arc::new(Account::new(context, settings)?))
     }
 }
 
@@ -123,19 +122,11 @@ impl Hook for Ear {
         if request.method == Method::GET {
             return self.challenge(request);
         }
-        if request.method != Method::POST {
-            return Verdict::refuse(StatusCode::METHOD_NOT_ALLOWED, "method");
-        }
-        let given = request.header(SIGNATURE).and_then(|given| given.strip_prefix("sha256="));
-        let Some(given) = given else {
-            return Verdict::refuse(StatusCode::UNAUTHORIZED, "no signature");
+        let secret = match SIGNATURE.check(request, &self.secrets) {
+            Ok(secret) => secret,
+            Err(refused) => return refused,
         };
-        let body: &[u8] = &request.body;
-        let which = verify::hmac_by(verify::Algorithm::Sha256, &self.secrets, &[body], verify::Encoding::Base64, given);
-        let Some(secret) = which.and_then(|which| self.secrets.get(which)) else {
-            return Verdict::refuse(StatusCode::UNAUTHORIZED, "signature");
-        };
-        let Ok(body) = serde_json::from_slice::<normalize::Body<'_>>(body) else {
+        let Ok(body) = serde_json::from_slice::<normalize::Body<'_>>(&request.body) else {
             return Verdict::refuse(StatusCode::BAD_REQUEST, "not JSON");
         };
         let dead = |reason: &str| Verdict::Take {
@@ -168,12 +159,8 @@ impl Hook for Ear {
 
 impl Account {
     fn new(context: Context, settings: Settings) -> Result<Self, OpenError> {
-        let place = Place { tenant: context.tenant.clone(), account: context.account.clone() };
-        let secrets = api::resolve(&settings.consumer_secret, "consumer_secret")?;
-        for secret in &secrets {
-            context.hooks.claim(&verify::fingerprint(secret), &settings.user_id)?;
-        }
-        let oauth1 = match (&settings.oauth1, secrets.first()) {
+        let ear = X.ear(&settings, Place::of(&context), Trust::Settings)?;
+        let oauth1 = match (&settings.oauth1, ear.secrets.first()) {
             (Some(given), Some(consumer_secret)) => Some(oauth1::Keys {
                 consumer_key: api::resolve_one(&given.consumer_key, "oauth1.consumer_key")?,
                 consumer_secret: consumer_secret.clone(),
@@ -186,8 +173,7 @@ impl Account {
             api::resolve_one(secret, "access_token")?;
         }
         let (tell, typing) = mpsc::channel(TYPING_MAX);
-        let ear = Ear { place, secrets, app: settings.app_id.clone(), own: settings.user_id.clone(), typing: tell };
-        context.hooks.serve(Arc::new(ear))?;
+        X.serve(&context, &settings, Ear { typing: tell, ..ear })?;
         let per_quarter = f64::from(settings.per_quarter_hour_max);
         Ok(Self {
             client: settings.http.client()?,

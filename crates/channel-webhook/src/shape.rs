@@ -208,7 +208,8 @@ const CALL: Fields = fields(&[
     soft("transcript", TEXT),
     soft("queue", TEXT),
 ]);
-const WINDOW: Fields = fields(&[may("open_until", TIME), may("policy", TEXT), may("template_required", FLAG)]);
+const WINDOW: Fields =
+    fields(&[may("open_until", TIME), may("policy", TEXT), may("template_required", FLAG), may("templates", FLAG)]);
 
 /// The parts of a message by their type. A medium has an address, from which it is fetched.
 pub(crate) const PARTS: &[(&str, Fields)] = &[

@@ -31,6 +31,19 @@ pub struct History {
     pub more: bool,
 }
 
+/// The answer to `media.get`: some bytes of a medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MediaPiece {
+    /// How many bytes the whole medium has.
+    pub size: u64,
+    /// The bytes, as Base64 (RFC 4648 section 4, padded).
+    pub data: String,
+    /// What to ask with as `after` for the next bytes; absent: these were the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<SmolStr>,
+}
+
 /// The answer to a question of an operator: which kind it is of, and the answer itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -16,6 +16,15 @@ use crate::id::{AgentId, QueueId};
 /// Most legs of a call that are remembered; further ones are forgotten.
 pub const LEGS_MAX: usize = 32;
 
+/// What carriers send for a number that is withheld: words on a dial (ANONYMOUS, RESTRICTED, UNAVAILABLE, UNKNOWN).
+const WITHHELD: &[&str] = &["266696687", "7378742833", "86282452253", "8656696", "2562533", "8566696687"];
+
+/// Whether a number is one that carriers send for a number that is withheld: nobody can be called there.
+#[must_use]
+pub fn is_withheld(number: &str) -> bool {
+    WITHHELD.contains(&number.trim_start_matches(['+', '1']))
+}
+
 open_enum! {
     /// What is to happen with a call.
     CallStep {

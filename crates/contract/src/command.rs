@@ -245,6 +245,17 @@ pub enum AgentQuery {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },
+    /// Bytes of a medium that came in a message of the conversation's customer, piece by piece.
+    #[serde(rename = "media.get")]
+    MediaGet {
+        /// A conversation that the agent may read.
+        conversation: ConversationId,
+        /// What the part names.
+        store_key: SmolStr,
+        /// The `next` of the piece before; absent: the first piece.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<SmolStr>,
+    },
 }
 
 /// A thread of a conversation, to answer by.

@@ -83,6 +83,16 @@ pub struct Account {
     pub address: Option<SmolStr>,
 }
 
+impl Account {
+    /// The provider, where each provider of the kind is a medium of its own to the customer, so that what is said of one
+    /// says nothing of the others: social apps, and whatever comes by webhooks. Of mail, telephones and chats the provider
+    /// is only who carries them.
+    #[must_use]
+    pub fn medium(&self) -> Option<&SmolStr> {
+        self.provider.as_ref().filter(|_| matches!(self.kind.as_str(), "social" | "webhook"))
+    }
+}
+
 open_enum! {
     /// What kind of provider-side thread it is.
     ThreadKind default Direct {
@@ -451,6 +461,9 @@ impl Envelope {
         texts_mut(&mut self.content, change);
         if let Some(mail) = &mut self.mail {
             mail.subject.iter_mut().for_each(&mut *change);
+        }
+        if let Some(call) = &mut self.call {
+            call.transcript.iter_mut().for_each(&mut *change);
         }
         if let Some(subject) = &mut self.thread.subject {
             let mut text = subject.to_string();

@@ -329,6 +329,9 @@ pub struct Consent {
     /// By which kind of medium; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelKind>,
+    /// By which provider of that kind; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<SmolStr>,
     /// What for: `service` (answers), `notification`, `marketing`, …; absent: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<SmolStr>,

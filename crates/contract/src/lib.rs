@@ -9,6 +9,7 @@
 //! published is decoded for ever (the golden vectors see to it).
 
 pub mod answer;
+pub mod base64;
 pub mod call;
 pub mod codec;
 pub mod command;

@@ -109,14 +109,7 @@ pub(crate) fn credentials(loaded: &Loaded, user: Option<&str>, json: bool) -> Re
     }
     let users = match user {
         Some(user) => vec![user.to_owned()],
-        None => {
-            let mut kinds: Vec<&str> = loaded.accounts.iter().map(|account| account.kind.as_str()).collect();
-            kinds.sort_unstable();
-            kinds.dedup();
-            let tenant = loaded.tenant.as_str();
-            let agents: Vec<(&str, &str)> = loaded.policy.agents.keys().map(|agent| (tenant, agent.as_str())).collect();
-            permissions::all(&kinds, &agents).into_iter().map(|user| user.name).collect()
-        }
+        None => loaded.users(&loaded.policy).into_iter().map(|user| user.name).collect(),
     };
     let mut rows = Vec::new();
     for user in users {

@@ -107,6 +107,30 @@ pub(crate) enum Command {
     /// Take the journal out as a file
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Set up a bus of your own
+    #[command(subcommand)]
+    Nats(NatsCommand),
+    /// Measure how much this machine takes
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Write everything that is stored to a folder, consistently, while the daemon runs
+    ///
+    /// Routing rests meanwhile; what comes in is taken and waits. Each stream becomes a folder as `nats stream backup`
+    /// writes it. A part of it alone could not be restored.
+    Backup {
+        /// A folder that is not there yet
+        #[arg(value_name = "FOLDER")]
+        to: PathBuf,
+        /// Give up, and let routing go on, when it takes longer, in seconds
+        #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+        within: u64,
+    },
+    /// Put a backup into an empty bus; with an embedded one, before the daemon is started
+    Restore {
+        /// The folder that `throughline backup` wrote
+        #[arg(value_name = "FOLDER")]
+        from: PathBuf,
+    },
     /// Write completions for a shell to standard output
     Completions {
         /// Which shell
@@ -180,6 +204,46 @@ pub(crate) struct Simulate {
     /// Print nothing but what broke
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Customers who write at a steady rate, agents who answer; how long each stage takes
+    ///
+    /// For a system that nobody works with: the agents of the policy sign in and take what comes, and its customers and
+    /// conversations stay. Nothing goes out to anybody; the channels are the bench's own. Needs the router's
+    /// credentials. Time counts from when a message was due, so that a system which makes its callers wait is not
+    /// flattered.
+    Load(Box<crate::load::Load>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NatsCommand {
+    /// Write the configs of a nats-server cluster: users, permissions and passwords as the policy and accounts need them
+    ///
+    /// The folder gets NAME.conf for each server, accounts.conf beside them, and the users' passwords in
+    /// credentials/, which is what bus.credentials.folder wants. Passwords that are there are kept. After the roster or
+    /// the channels changed: write it again, copy it to the servers, and `nats-server --signal reload`.
+    Config {
+        /// The folder
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// A server: NAME=HOST, NAME=HOST:PORT or NAME=HOST:PORT:ROUTE_PORT; once for each, three as a rule
+        #[arg(long = "node", value_name = "NAME=HOST", required = true)]
+        nodes: Vec<String>,
+        /// The folder in which each server stores, under its name
+        #[arg(long, value_name = "FOLDER", default_value = "/var/lib/nats")]
+        store: PathBuf,
+        /// The servers' certificate, PEM, where each of them has it; with --tls-key and --tls-ca
+        #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+        tls_cert: Option<PathBuf>,
+        /// Its key
+        #[arg(long, value_name = "FILE", requires = "tls_cert")]
+        tls_key: Option<PathBuf>,
+        /// Who signed the servers' certificates
+        #[arg(long, value_name = "FILE", requires = "tls_cert")]
+        tls_ca: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -361,6 +425,9 @@ pub(crate) enum CustomerCommand {
         /// By which kind of medium [default: any]
         #[arg(long, value_name = "KIND")]
         channel: Option<ChannelKind>,
+        /// By which provider of that kind, as telegram of social [default: any]
+        #[arg(long, value_name = "NAME", requires = "channel")]
+        provider: Option<SmolStr>,
         /// What for: service, notification, marketing, … [default: anything]
         #[arg(long)]
         purpose: Option<SmolStr>,

@@ -141,8 +141,8 @@ pub(crate) async fn run(loaded: Loaded, json: bool, command: CustomerCommand) ->
             }
             AdminCommand::CustomerErase { customer }
         }
-        CustomerCommand::Consent { customer, granted, channel, purpose } => {
-            let consent = Consent { channel, purpose, granted: granted == "yes" };
+        CustomerCommand::Consent { customer, granted, channel, provider, purpose } => {
+            let consent = Consent { channel, provider, purpose, granted: granted == "yes" };
             AdminCommand::CustomerConsent { customer, consent }
         }
     };

@@ -2,11 +2,14 @@
 //! order; or asks a running daemon something. Decides nothing about conversations.
 
 mod ask;
+mod backup;
 mod channels;
 mod cli;
 mod customer;
 mod dead;
 mod journal;
+mod load;
+mod nats;
 mod output;
 mod roles;
 mod run;
@@ -19,7 +22,10 @@ mod trial;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use cli::{ChannelCommand, Cli, Command, ConversationCommand, DeadCommand, JournalCommand, PolicyCommand};
+use cli::{
+    BenchCommand, ChannelCommand, Cli, Command, ConversationCommand, DeadCommand, JournalCommand, NatsCommand,
+    PolicyCommand,
+};
 use contract::command::AdminCommand;
 use runtime::settings::Problem;
 
@@ -97,6 +103,17 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             let own = contract::shard::of(&loaded.tenant, loaded.settings.router.shards);
             journal::export(loaded, &to, shard.unwrap_or(own)).await
         }
+        Command::Nats(NatsCommand::Config { out, nodes, store, tls_cert, tls_key, tls_ca }) => {
+            let tls = tls_cert.zip(tls_key).zip(tls_ca);
+            let tls =
+                tls.map(|((cert_file, key_file), ca_file)| bus::cluster::ServerTls { cert_file, key_file, ca_file });
+            nats::config(&load()?, &out, &nodes, store, tls)
+        }
+        Command::Bench(BenchCommand::Load(plan)) => load::load(load_to_ask()?, &plan, common.json).await,
+        Command::Backup { to, within } => {
+            backup::backup(load_to_ask()?, &to, std::time::Duration::from_secs(within)).await
+        }
+        Command::Restore { from } => backup::restore(load()?, &from).await,
         Command::Run { only } => run::run(load()?, common.config.clone(), only).await,
         Command::Agent { name, auto_accept } => terminal::work(load_to_ask()?, name, auto_accept).await,
         Command::Credentials { user } => ask::credentials(&load_to_ask()?, user.as_deref(), common.json),
@@ -167,6 +184,9 @@ fn check(load: impl FnOnce() -> Result<settings::Loaded, Failure>) -> Result<(),
                 webhook.listen,
             ));
         }
+    }
+    for warning in loaded.settings.risks() {
+        output::complain(&format!("warning: {warning}"));
     }
     let (_, warnings) = settings::read_policy(&loaded.settings.policy.dir).map_err(Failure::Settings)?;
     for warning in &warnings {

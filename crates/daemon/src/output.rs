@@ -195,7 +195,11 @@ fn about(customer: &CustomerView, now: Timestamp) -> Vec<String> {
     lines.extend(customer.promised.as_ref().map(|promised| format!("  promised: {promised}")));
     for consent in &customer.consents {
         let word = if consent.granted { "may be written to" } else { "is not to be written to" };
-        let by = consent.channel.as_ref().map_or_else(|| "by any channel".to_owned(), |kind| format!("by {kind}"));
+        let by = match (&consent.channel, &consent.provider) {
+            (Some(kind), Some(provider)) => format!("by {provider} ({kind})"),
+            (Some(kind), None) => format!("by {kind}"),
+            (None, _) => "by any channel".to_owned(),
+        };
         let purpose = consent.purpose.as_deref().unwrap_or("anything");
         lines.push(format!("  {word} {by} for {purpose}"));
     }

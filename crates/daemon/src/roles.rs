@@ -7,7 +7,13 @@ use crate::settings::Loaded;
 
 /// Every kind of channel that this program can run: adding one adds its line here.
 pub(crate) fn kinds() -> Vec<Box<dyn Kind>> {
-    vec![channel_chat::register(), channel_email::register(), channel_social::register(), channel_webhook::register()]
+    vec![
+        channel_chat::register(),
+        channel_email::register(),
+        channel_phone::register(),
+        channel_social::register(),
+        channel_webhook::register(),
+    ]
 }
 
 /// The roles of this process.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapter::http::ClientSettings;
 use adapter::webhook::Webhooks;
 use adapter::{Channels, Environment, Fetcher, Ready};
 use bus::embedded::{self, Server};
@@ -17,6 +18,7 @@ use runtime::health::{Component, Health, Server as HealthServer};
 use runtime::metrics::Metrics;
 use runtime::notify::Notifier;
 use runtime::redact::Redactor;
+use runtime::settings::Problem;
 use tracing::{error, info, warn};
 
 use crate::Failure;
@@ -35,6 +37,7 @@ pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>
     let roles = Roles::new(only);
     let ready = prepare(&loaded, |kind| roles.has_channel(kind)).map_err(Failure::Settings)?;
     runtime::telemetry::init(loaded.settings.log.format, &loaded.settings.log.filter)?;
+    start_traces(&loaded)?;
     let metrics = Metrics::install()?;
     let shutdown = Shutdown::new(Duration::from_millis(loaded.settings.drain.deadline_ms));
     shutdown.listen(|| {})?;
@@ -46,6 +49,22 @@ pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>
     let process =
         Process { instance: instance(), loaded, config, roles, shutdown, health, metrics, notifier, starting };
     process.run(ready).await
+}
+
+/// Sends traces where the settings say.
+fn start_traces(loaded: &Loaded) -> Result<(), Failure> {
+    let settings = &loaded.settings.trace;
+    let Some(endpoint) = &settings.endpoint else { return Ok(()) };
+    let client = adapter::http::Client::new(ClientSettings { timeout: Duration::from_secs(5), ..Default::default() })
+        .map_err(|error| Failure::Other(error.0))?;
+    let handle = tokio::runtime::Handle::current();
+    let send = move |request| -> runtime::trace::Answer {
+        let client = client.clone();
+        let sent = handle.spawn(async move { client.send(request).await });
+        Box::pin(async move { Ok(sent.await??) })
+    };
+    runtime::trace::init(send, endpoint, settings.ratio, &instance())
+        .map_err(|why| Failure::Settings(vec![Problem::new("trace.endpoint", "", why)]))
 }
 
 /// Keeps the service manager from giving us up while we start, however long the journal is.
@@ -87,7 +106,7 @@ impl Process {
         self.watch(&bus);
         let shards = self.loaded.settings.router.shards;
         if self.roles.has(&Role::Router) || server.is_some() {
-            let kinds: Vec<&str> = self.kinds();
+            let kinds = self.loaded.kinds();
             let replicas = usize::from(self.loaded.settings.router.replicas);
             bus.ensure(&Topology::throughline(shards, replicas, &kinds)).await?;
         }
@@ -131,40 +150,21 @@ impl Process {
         if let Some(server) = server {
             server.stop().await?;
         }
+        // It blocks.
+        let _ = tokio::task::spawn_blocking(runtime::trace::end).await;
         info!("stopped");
         Ok(())
     }
 
-    /// The kinds of all configured accounts, wherever they run.
-    fn kinds(&self) -> Vec<&str> {
-        let mut kinds: Vec<&str> = self.loaded.accounts.iter().map(|account| account.kind.as_str()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
-    }
-
     fn users(&self, policy: &Policy) -> Vec<embedded::User> {
-        let tenant = self.loaded.tenant.as_str();
-        let agents: Vec<(&str, &str)> = policy.agents.keys().map(|agent| (tenant, agent.as_str())).collect();
-        permissions::all(&self.kinds(), &agents)
+        self.loaded.users(policy)
     }
 
     async fn start_server(&self) -> Result<Option<Server>, Failure> {
-        let bus = &self.loaded.settings.bus;
-        if bus.mode != Mode::Embedded || !self.roles.has(&Role::Bus) {
+        if self.loaded.settings.bus.mode != Mode::Embedded || !self.roles.has(&Role::Bus) {
             return Ok(None);
         }
-        let server = Server::start(embedded::Options {
-            binary: bus.binary.clone(),
-            data_dir: bus.data_dir.clone(),
-            port: bus.port,
-            websocket_port: (bus.websocket_port != 0).then_some(bus.websocket_port),
-            monitor_port: (bus.monitor_port != 0).then_some(bus.monitor_port),
-            sync_interval: bus.sync_interval.clone(),
-            users: self.users(&self.loaded.policy),
-            shards: self.loaded.settings.router.shards,
-        })
-        .await?;
+        let server = start_server(&self.loaded).await?;
         info!(url = server.url(), pid = server.pid(), adopted = server.adopted(), "the bus server runs");
         Ok(Some(server))
     }
@@ -412,6 +412,22 @@ fn report_leadership(component: &Component, leadership: &router::Leadership) {
     }
 }
 
+/// Starts the embedded server as the settings say.
+pub(crate) async fn start_server(loaded: &Loaded) -> Result<Server, Failure> {
+    let bus = &loaded.settings.bus;
+    let server = Server::start(embedded::Options {
+        binary: bus.binary.clone(),
+        data_dir: bus.data_dir.clone(),
+        port: bus.port,
+        websocket_port: (bus.websocket_port != 0).then_some(bus.websocket_port),
+        monitor_port: (bus.monitor_port != 0).then_some(bus.monitor_port),
+        sync_interval: bus.sync_interval.clone(),
+        users: loaded.users(&loaded.policy),
+        shards: loaded.settings.router.shards,
+    });
+    Ok(server.await?)
+}
+
 /// How to reach the bus as a user.
 pub(crate) fn options(loaded: &Loaded, user: &str, name: &str) -> Result<Options, Failure> {
     let bus = &loaded.settings.bus;
@@ -420,7 +436,7 @@ pub(crate) fn options(loaded: &Loaded, user: &str, name: &str) -> Result<Options
             let (url, credentials) = embedded::reach(&bus.data_dir, user)?;
             (vec![url], credentials)
         }
-        Mode::External => (bus.servers.clone(), external_credentials(loaded)?),
+        Mode::External => (bus.servers.clone(), external_credentials(loaded, user)?),
     };
     Ok(Options {
         servers,
@@ -436,8 +452,11 @@ pub(crate) fn options(loaded: &Loaded, user: &str, name: &str) -> Result<Options
     })
 }
 
-fn external_credentials(loaded: &Loaded) -> Result<Credentials, Failure> {
+fn external_credentials(loaded: &Loaded, user: &str) -> Result<Credentials, Failure> {
     let given = &loaded.settings.bus.credentials;
+    if let Some(folder) = &given.folder {
+        return Ok(bus::cluster::credentials(folder, user)?);
+    }
     Ok(match (&given.user, &given.password, &given.token, &given.nkey, &given.creds_file) {
         (Some(user), Some(password), ..) => {
             Credentials::Password { user: user.clone(), password: password.resolve()?.expose().to_owned() }

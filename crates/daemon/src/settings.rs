@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) webhook: adapter::webhook::Settings,
     pub(crate) fetch: adapter::fetch::FetchSettings,
     pub(crate) log: Log,
+    pub(crate) trace: Trace,
     pub(crate) privacy: Privacy,
     pub(crate) drain: Drain,
     pub(crate) policy: PolicyPlace,
@@ -80,6 +81,7 @@ pub(crate) struct Credentials {
     pub(crate) token: Option<Secret>,
     pub(crate) nkey: Option<Secret>,
     pub(crate) creds_file: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// TLS to an external bus.
@@ -114,6 +116,13 @@ pub(crate) struct Http {
 pub(crate) struct Log {
     pub(crate) format: Format,
     pub(crate) filter: String,
+}
+
+/// Traces.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Trace {
+    pub(crate) endpoint: Option<String>,
+    pub(crate) ratio: f64,
 }
 
 /// The end.
@@ -151,6 +160,23 @@ pub(crate) struct Account {
     pub(crate) file: PathBuf,
     pub(crate) kind: ChannelKind,
     pub(crate) table: toml::Table,
+}
+
+impl Loaded {
+    /// The kinds of all configured accounts, wherever they run.
+    pub(crate) fn kinds(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = self.accounts.iter().map(|account| account.kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Who may do what on the bus, under a policy.
+    pub(crate) fn users(&self, policy: &Policy) -> Vec<bus::embedded::User> {
+        let tenant = self.tenant.as_str();
+        let agents: Vec<(&str, &str)> = policy.agents.keys().map(|agent| (tenant, agent.as_str())).collect();
+        bus::permissions::all(&self.kinds(), &agents)
+    }
 }
 
 impl Bus {
@@ -305,6 +331,11 @@ impl Settings {
         problems.0.extend(self.webhook.validate());
         problems.0.extend(self.fetch.validate());
         self.privacy.validate(&mut problems);
+        let endpoint = self.trace.endpoint.as_deref();
+        let web = endpoint.is_none_or(|it| it.starts_with("http://") || it.starts_with("https://"));
+        problems.check("trace.endpoint", web, "must be http://… or https://…");
+        problems.check("trace.endpoint", endpoint.is_none_or(|it| !it.contains('@')), "must not hold a password");
+        problems.check("trace.ratio", (0.0..=1.0).contains(&self.trace.ratio), "must be 0.0 to 1.0");
         problems.check("drain.deadline_ms", self.drain.deadline_ms > 0, "must be more than 0");
         if let Err(error) = check_filter(&self.log.filter) {
             problems.add("log.filter", error.to_string());
@@ -335,6 +366,39 @@ impl Settings {
         problems.0
     }
 
+    /// What can be run like this and is not what one wants at night: what was acknowledged may be lost, or be read by
+    /// others.
+    pub(crate) fn risks(&self) -> Vec<String> {
+        let mut risks = Vec::new();
+        let bus = &self.bus;
+        if bus.mode == Mode::Embedded {
+            if bus.sync_interval != "always" {
+                risks.push(format!(
+                    "bus.sync_interval: a power cut may take what was acknowledged in the last {} with it; \"always\" does not",
+                    bus.sync_interval
+                ));
+            }
+            return risks;
+        }
+        if self.router.replicas == 1 {
+            risks.push(
+                "router.replicas: with 1, what was acknowledged is on one server's disk alone; 3 survive the loss of one"
+                    .to_owned(),
+            );
+        }
+        let open = |server: &&String| server.starts_with("nats://") && !is_here(server);
+        if let Some(server) = bus.servers.iter().find(open).filter(|_| !bus.tls.required) {
+            risks.push(format!("bus.servers: {server} may be spoken to unencrypted; tls:// or bus.tls.required"));
+        }
+        if bus.credentials.folder.is_none() {
+            risks.push(
+                "bus.credentials: every part of the program has the same rights; a folder (`throughline nats config`) gives each its own"
+                    .to_owned(),
+            );
+        }
+        risks
+    }
+
     /// Takes relative names of files from `dir`, the folder of the settings file. Not `bus.data_dir`
     /// and `bus.binary`: those are things of the place where the program runs.
     fn relative_to(&mut self, dir: &Path) {
@@ -346,7 +410,13 @@ impl Settings {
             *path = path.take().map(|path| dir.join(path));
         }
         let (credentials, tls) = (&mut self.bus.credentials, &mut self.bus.tls);
-        for path in [&mut credentials.creds_file, &mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file] {
+        for path in [
+            &mut credentials.creds_file,
+            &mut credentials.folder,
+            &mut tls.ca_file,
+            &mut tls.cert_file,
+            &mut tls.key_file,
+        ] {
             *path = path.take().map(|path| dir.join(path));
         }
         for secret in [&mut credentials.password, &mut credentials.token, &mut credentials.nkey] {
@@ -389,12 +459,12 @@ impl Credentials {
         let pair = self.user.is_some() == self.password.is_some();
         problems.check("bus.credentials", pair, "user and password are needed together");
         let user = self.user.is_some() || self.password.is_some();
-        let ways = [user, self.token.is_some(), self.nkey.is_some(), self.creds_file.is_some()];
+        let ways = [user, self.token.is_some(), self.nkey.is_some(), self.creds_file.is_some(), self.folder.is_some()];
         let ways = ways.iter().filter(|way| **way).count();
         problems.check(
             "bus.credentials",
             ways <= 1,
-            "only one way to log in: user and password, token, nkey or creds_file",
+            "only one way to log in: user and password, token, nkey, creds_file or folder",
         );
         let external = mode == Mode::External;
         problems.check(
@@ -428,6 +498,12 @@ impl Router {
         problems.check("router.owner_ping_ms", self.owner_ping_ms >= 10, "must be at least 10");
         problems.check("router.owner_ping_timeout_ms", self.owner_ping_timeout_ms >= 10, "must be at least 10");
     }
+}
+
+/// The address of a server is one of this machine's.
+fn is_here(server: &str) -> bool {
+    let place = server.rsplit("//").next().unwrap_or_default();
+    ["127.", "localhost:", "[::1]"].iter().any(|here| place.starts_with(here)) || place == "localhost"
 }
 
 /// A number and a unit, as the server understands it.
@@ -524,6 +600,20 @@ mod tests {
         let found = load_with(&["bus.mode=external", "bus.servers=[\"nats://u:hunter2@host\"]"]).unwrap_err();
         assert_eq!(found.len(), 1);
         assert!(!found[0].contains("hunter2"), "{found:?}");
+    }
+
+    #[test]
+    fn what_may_be_lost_or_read_is_said() {
+        let risks = |overrides: &[&str]| load_with(overrides).unwrap().settings.risks();
+        assert!(risks(&[]).is_empty());
+        assert!(risks(&["bus.sync_interval=100ms"])[0].contains("bus.sync_interval"));
+        let cluster = ["bus.mode=external", "bus.servers=[\"nats://a:4222\"]"];
+        let said = risks(&cluster);
+        assert_eq!(said.len(), 3, "{said:?}");
+        let safe = ["router.replicas=3", "bus.tls.required=true", "bus.credentials.folder=credentials"];
+        assert!(risks(&[cluster.as_slice(), &safe].concat()).is_empty());
+        let here = ["bus.mode=external", "bus.servers=[\"nats://127.0.0.1:4222\"]", safe[0], safe[2]];
+        assert!(risks(&here).is_empty());
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bus::{Bus, ErrorKind, Publish, Subscription};
-use contract::answer::History;
+use contract::answer::{History, MediaPiece};
+use contract::base64::{self, Alphabet};
 use contract::codec::CONTENT_TYPE;
 use contract::command::{AgentCommand, AgentQuery, Done, Refusal, RefusalKind, Reply};
 use contract::feed::{FeedItem, HEARTBEAT_MS, Heartbeat, Since, Snapshot, Sync};
@@ -162,6 +163,38 @@ impl Commander {
     pub async fn history(&self, conversation: ConversationId, limit: u32) -> Result<Vec<EventRecord>, Refusal> {
         let query = AgentQuery::ConversationHistory { conversation, limit: Some(limit) };
         Ok(self.query::<History>(&query).await?.records)
+    }
+
+    /// The bytes of a medium that came in a message of a conversation's customer; `bytes_max` at most. Whether they are
+    /// what the part's `sha256` says is for whoever has the part to check.
+    ///
+    /// # Errors
+    /// As [`Commander::command`]; when the agent may not read it, or it is not or no longer there.
+    pub async fn media(
+        &self,
+        conversation: ConversationId,
+        store_key: &str,
+        bytes_max: u64,
+    ) -> Result<Vec<u8>, Refusal> {
+        let (mut bytes, mut after) = (Vec::new(), None);
+        loop {
+            let query = AgentQuery::MediaGet { conversation, store_key: store_key.into(), after };
+            let piece: MediaPiece = self.query(&query).await?;
+            if piece.size > bytes_max {
+                let message = format!("it has {} bytes, at most {bytes_max} are wanted", piece.size);
+                return Err(Refusal::new(RefusalKind::TooLarge, message));
+            }
+            let data = base64::decode(Alphabet::Standard, &piece.data);
+            let data = data.ok_or_else(|| Refusal::new(RefusalKind::Invalid, "a piece is no Base64"))?;
+            bytes.extend_from_slice(&data);
+            if bytes.len() as u64 > piece.size || (data.is_empty() && piece.next.is_some()) {
+                return Err(Refusal::new(RefusalKind::Invalid, "the pieces are more than the whole"));
+            }
+            match piece.next {
+                Some(next) => after = Some(next),
+                None => return Ok(bytes),
+            }
+        }
     }
 }
 

@@ -31,6 +31,19 @@ pub struct About {
     pub consents: Vec<Consent>,
 }
 
+/// What a word of consent is of.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    /// One provider of a channel.
+    Provider,
+    /// Whichever provider, since it is not known which one.
+    AnyProvider,
+    /// A channel as a whole.
+    Channel,
+    /// Any channel.
+    Everything,
+}
+
 impl About {
     pub(crate) fn change(&mut self, change: &ProfileChange) {
         if change.language.is_some() {
@@ -61,7 +74,8 @@ impl About {
     }
 
     pub(crate) fn consent(&mut self, consent: &Consent) {
-        self.consents.retain(|said| said.channel != consent.channel || said.purpose != consent.purpose);
+        let of = |said: &Consent| (said.channel.clone(), said.provider.clone(), said.purpose.clone());
+        self.consents.retain(|said| of(said) != of(consent));
         self.consents.push(consent.clone());
         if self.consents.len() > CONSENTS_MAX {
             self.consents.remove(0);
@@ -87,27 +101,41 @@ impl State {
         all
     }
 
-    /// Whether a customer may be written to: by what it said of this channel and purpose, else of the channel, else of
-    /// the purpose, else of everything; where it said nothing, by what the policy says of the purpose. Of two words by
-    /// members of one person, a no counts.
+    /// Whether a customer may be written to: by what it said of this provider of the channel and the purpose, else of the
+    /// provider; else of the channel and the purpose, else of the channel; else of the purpose, else of everything; where
+    /// it said nothing, by what the policy says of the purpose. Of two words by members of one person, a no counts. Where
+    /// it is not known whose account it is, a no to any provider of the channel counts.
     #[must_use]
-    pub fn may_write(&self, customer: CustomerId, kind: &ChannelKind, purpose: &str) -> bool {
+    pub fn may_write(
+        &self,
+        customer: CustomerId,
+        kind: &ChannelKind,
+        provider: Option<&SmolStr>,
+        purpose: &str,
+    ) -> bool {
         let fallback = !self.policy.contact.opt_in.contains(purpose);
         if self.about.is_empty() {
             return fallback;
         }
         let said = |about: &About| {
-            let exact = |channel: bool, named: bool| {
+            let exact = |of: Of, named: bool| {
+                let of_channel = |said: &Consent| said.channel.as_ref() == Some(kind);
                 let fits = |said: &&Consent| {
-                    (if channel { said.channel.as_ref() == Some(kind) } else { said.channel.is_none() })
-                        && (if named { said.purpose.as_deref() == Some(purpose) } else { said.purpose.is_none() })
+                    (match of {
+                        Of::Provider => {
+                            of_channel(said) && said.provider.is_some() && said.provider.as_ref() == provider
+                        }
+                        Of::AnyProvider => of_channel(said) && said.provider.is_some() && !said.granted,
+                        Of::Channel => of_channel(said) && said.provider.is_none(),
+                        Of::Everything => said.channel.is_none(),
+                    }) && (if named { said.purpose.as_deref() == Some(purpose) } else { said.purpose.is_none() })
                 };
                 about.consents.iter().find(fits).map(|said| said.granted)
             };
-            exact(true, true)
-                .or_else(|| exact(true, false))
-                .or_else(|| exact(false, true))
-                .or_else(|| exact(false, false))
+            let nearest = if provider.is_some() { Of::Provider } else { Of::AnyProvider };
+            [nearest, Of::Channel, Of::Everything]
+                .into_iter()
+                .find_map(|of| exact(of, true).or_else(|| exact(of, false)))
         };
         let words: Vec<bool> = self.kin.members(customer).filter_map(|member| said(self.about.get(&member)?)).collect();
         if words.is_empty() { fallback } else { words.into_iter().all(|granted| granted) }

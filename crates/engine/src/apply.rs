@@ -109,7 +109,7 @@ impl State {
             .map(|(id, _)| *id)
             .collect();
         for id in homeless {
-            let keeper = self.conversations.get(&id).and_then(|item| item.keeper.clone());
+            let keeper = self.conversations.get(&id).and_then(|item| item.keeper.as_deref().cloned());
             let entry = Entry { kept: keeper.is_some(), from: keeper, ..Entry::new(EnqueueReason::QueueGone) };
             self.enqueue_again(step, id, entry);
         }
@@ -151,7 +151,7 @@ impl State {
             None => rules.route(&facts, step.at),
         };
         let (from, kept) = (item.responsible().cloned(), item.keeper.is_some());
-        let entry = Entry { from, kept, direct: item.direct.clone(), ..Entry::new(reason) };
+        let entry = Entry { from, kept, direct: item.direct.as_deref().cloned(), ..Entry::new(reason) };
         if let Some(mut routed) = routed {
             routed.priority = priority.unwrap_or(routed.priority);
             self.enqueue(step, id, routed, &facts, entry);

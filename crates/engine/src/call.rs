@@ -4,6 +4,8 @@
 //! gone, unless a voicemail or the wish to be called back was left. Once an agent has it, the caller is put through; an
 //! agent who is not reached loses it, and it goes back to where it stood in the queue.
 
+use std::sync::Arc;
+
 use contract::call::{CallOrder, CallState, CallStep};
 use contract::envelope::{EnvelopeKind, ReceiptStatus, ThreadKind};
 use contract::event::{EnqueueReason, ThreadRef};
@@ -42,7 +44,7 @@ impl State {
     fn running_on(&self, key: &ThreadKey) -> Option<ConversationId> {
         let customer = self.threads.get(key)?.customer;
         let mut open = self.open_conversations(customer);
-        open.find(|id| self.conversations.get(id).is_some_and(|item| item.threads.contains(key)))
+        open.find(|id| self.conversations.get(id).is_some_and(|item| item.runs_on(key)))
     }
 
     /// A call changed state.
@@ -97,7 +99,7 @@ impl State {
         after: &CallState,
     ) {
         let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
-        let past = self.past_of(customer).filter(|past| past.threads.contains(&key)).map(|past| past.conversation);
+        let past = self.past_of(customer).filter(|past| past.ran_on(&key)).map(|past| past.conversation);
         let left = after.left_something() && !before.left_something() && !after.was_answered();
         let Some(conversation) = past.filter(|_| left) else {
             return self.signal(step, Some(customer), envelope);
@@ -118,7 +120,7 @@ impl State {
         if call.left_something() && !call.was_answered() {
             return;
         }
-        match (&item.phase, &item.keeper) {
+        match (&item.phase, item.keeper.as_deref()) {
             (Phase::Waiting { .. } | Phase::Offered { .. }, None) => self.abandon(step, id),
             (Phase::Active { agent }, _) | (Phase::Waiting { .. } | Phase::Offered { .. }, Some(agent)) => {
                 let agent = agent.clone();
@@ -172,8 +174,8 @@ impl State {
                 Event::ConversationClosed { conversation, reason, .. } if reason.as_deref() != Some("refused") => {
                     let view = emitted.reach.closed.as_deref();
                     let threads = view.into_iter().flat_map(|view| &view.threads);
-                    let threads: Vec<ThreadKey> =
-                        threads.map(|thread| ThreadKey::new(&thread.account, &thread.thread.key)).collect();
+                    let threads: Vec<Arc<ThreadKey>> =
+                        threads.map(|thread| Arc::new(ThreadKey::new(&thread.account, &thread.thread.key))).collect();
                     self.end_calls(step, *conversation, &threads);
                 }
                 _ => {}
@@ -214,7 +216,7 @@ impl State {
     }
 
     /// A conversation is over: so are the calls of it.
-    fn end_calls(&mut self, step: &mut Step, id: ConversationId, threads: &[ThreadKey]) {
+    fn end_calls(&mut self, step: &mut Step, id: ConversationId, threads: &[Arc<ThreadKey>]) {
         for key in threads {
             let live = self.call(key).is_some_and(|known| {
                 let over = known.order.as_ref().is_some_and(|(_, order)| order.step == CallStep::HangUp);

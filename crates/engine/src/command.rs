@@ -313,7 +313,7 @@ impl State {
         purpose: &str,
     ) -> Result<Done, Refusal> {
         let parked = matches!(self.held(agent, id)?, Phase::Parked { .. });
-        let key = self.answer_by(step.at, id, via, purpose)?;
+        let key = self.answer_by(step.at, id, via, purpose, &content)?;
         let Some((thread, thread_seq, after)) =
             self.threads.get(&key).map(|thread| (thread.reference(&key), thread.seq + 1, thread.last_sent))
         else {

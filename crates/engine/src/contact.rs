@@ -1,6 +1,8 @@
 //! How a customer is reached: by which thread an answer goes, how a conversation goes on by another channel, and what
 //! happens to answers that nobody fetched.
 
+use std::sync::Arc;
+
 use contract::command::{Done, Refusal, RefusalKind, SwitchTo, Via};
 use contract::envelope::{Account, Identity, Part, ReplyTarget, Scope, Text, Thread, ThreadKind, fingerprint};
 use contract::event::ThreadRef;
@@ -112,29 +114,34 @@ pub fn spell(bits: u128) -> SmolStr {
 impl State {
     // === By which thread ===
 
-    /// Why a thread cannot be written on, if it cannot.
-    fn barred(&self, at: Timestamp, thread: &ThreadState, purpose: &str) -> Option<String> {
-        let kind = &thread.account.kind;
-        if !self.may_write(thread.customer, kind, purpose) {
-            return Some(format!("the customer does not want {purpose} messages by {kind}"));
+    /// Why a thread cannot be written on, if it cannot. `template`: what is to be written is one.
+    fn barred(&self, at: Timestamp, thread: &ThreadState, purpose: &str, template: bool) -> Option<String> {
+        let (kind, provider) = (&thread.account.kind, thread.account.medium());
+        if !self.may_write(thread.customer, kind, provider, purpose) {
+            let by = provider.map_or(kind.as_str(), SmolStr::as_str);
+            return Some(format!("the customer does not want {purpose} messages by {by}"));
         }
         match thread.window_until() {
-            Some(until) if until <= at => Some(format!("the time to answer freely by {kind} is over")),
+            Some(until) if until <= at && !(template && thread.takes_templates()) => {
+                Some(format!("the time to answer freely by {kind} is over"))
+            }
             _ => None,
         }
     }
 
     /// The thread of a conversation that an answer goes by: the one that is asked for, else the one that the customer
-    /// used last of those that may be written on.
+    /// used last of those that may be written on; a template goes by one whose provider has such, if any has.
     pub(crate) fn answer_by(
         &self,
         at: Timestamp,
         id: ConversationId,
         via: Option<&Via>,
         purpose: &str,
-    ) -> Result<ThreadKey, Refusal> {
+        content: &[Part],
+    ) -> Result<Arc<ThreadKey>, Refusal> {
+        let template = !content.is_empty() && content.iter().all(|part| matches!(part, Part::Template { .. }));
         let threads = self.conversations.get(&id).map(|item| &item.threads[..]).unwrap_or_default();
-        let wanted = |key: &&ThreadKey| {
+        let wanted = |key: &&Arc<ThreadKey>| {
             via.is_none_or(|via| {
                 via.kind == key.kind
                     && via.account.as_ref().is_none_or(|account| *account == key.account)
@@ -142,12 +149,17 @@ impl State {
             })
         };
         let mut why = None;
+        let mut found = None;
         for key in threads.iter().rev().filter(wanted) {
             let Some(thread) = self.threads.get(key) else { continue };
-            match self.barred(at, thread, purpose) {
-                None => return Ok(key.clone()),
+            match self.barred(at, thread, purpose, template) {
+                None if !template || thread.takes_templates() => return Ok(Arc::clone(key)),
+                None => found = found.or(Some(key)),
                 Some(reason) => why = why.or(Some(reason)),
             }
+        }
+        if let Some(key) = found {
+            return Ok(Arc::clone(key));
         }
         match why {
             Some(why) => refuse(RefusalKind::Conflict, why),
@@ -177,10 +189,10 @@ impl State {
     ) {
         let Some(item) = self.conversations.get(&id) else { return };
         let Some(customer) = self.threads.get(said_on).map(|thread| self.kin.root(thread.customer)) else { return };
-        let shows = |key: &&ThreadKey| {
+        let shows = |key: &&Arc<ThreadKey>| {
             key.kind != said_on.kind
                 && self.policy.contact.mirrored_to.contains(&key.kind)
-                && self.threads.get(*key).is_some_and(|thread| self.kin.root(thread.customer) == customer)
+                && self.threads.get(key).is_some_and(|thread| self.kin.root(thread.customer) == customer)
         };
         let events: Vec<Event> = item
             .threads
@@ -236,7 +248,7 @@ impl State {
     /// The customer has, or saw, answers.
     pub(crate) fn evolve_fetched(&mut self, key: &ThreadKey, messages: &[MessageId]) {
         let lies = |thread: &ThreadState| thread.unread().is_some_and(|unread| !unread.answers.is_empty());
-        if self.threads.get(key).is_some_and(|thread| lies(thread)) {
+        if self.threads.get(key).is_some_and(lies) {
             self.change_unread(key, |unread| unread.answers.retain(|(message, _)| !messages.contains(message)));
         }
     }
@@ -267,7 +279,7 @@ impl State {
         let lying = thread.reference(key);
         let proven = !self.policy.contact.unread_to_claimed;
         let address = addresses.address(customer, &scheme_of(&by.kind), proven);
-        let address = address.filter(|_| self.may_write(customer, &by.kind, SERVICE));
+        let address = address.filter(|_| self.may_write(customer, &by.kind, None, SERVICE));
         let told_by = address.map(|address| {
             // One thread there for each one here, so that a second such message stands under the first.
             let name = fingerprint(["unread", key.kind.as_str(), key.account.as_str(), &key.key, &address.value]);
@@ -356,7 +368,7 @@ impl State {
         let Some(customer) = self.conversations.get(&id).map(|item| item.customer) else {
             return refuse(RefusalKind::NotFound, format!("conversation {id} is not open"));
         };
-        if !self.may_write(customer, &to.kind, SERVICE) {
+        if !self.may_write(customer, &to.kind, None, SERVICE) {
             return refuse(RefusalKind::Conflict, format!("the customer does not want messages by {}", to.kind));
         }
         let mail = to.kind.as_str() == "email";
@@ -411,10 +423,15 @@ impl State {
         })
     }
 
-    /// Whose thread a message proves to belong to.
+    /// Whose thread a message proves to belong to. A phone call is its caller's, whichever leg an event is of: those of
+    /// an agent's leg, and of what was recorded, do not name the caller.
     #[must_use]
     pub fn proven_thread(&self, envelope: &Envelope) -> Option<CustomerId> {
-        envelope.mail.as_ref().filter(|mail| mail.thread_proven)?;
+        let proven = envelope.mail.as_ref().is_some_and(|mail| mail.thread_proven)
+            || envelope.call.is_some() && envelope.thread.kind == ThreadKind::Call;
+        if !proven {
+            return None;
+        }
         self.threads.get(&ThreadKey::new(&envelope.account, &envelope.thread.key)).map(|thread| thread.customer)
     }
 
@@ -432,9 +449,9 @@ impl State {
         self.switches.remove(switch);
         let key = thread.map(|thread| ThreadKey::new(&thread.account, &thread.thread.key));
         if let (Some(key), Some(item)) = (key, self.conversations.get_mut(&id))
-            && !item.threads.contains(&key)
+            && !item.runs_on(&key)
         {
-            item.threads.push(key);
+            item.threads.push(self.threads.named(&key).map_or_else(|| Arc::new(key), |known| Arc::clone(&known.key)));
         }
     }
 
@@ -484,7 +501,7 @@ impl State {
             let reason = Some(SmolStr::new_static("erased"));
             self.emit(step, Event::ConversationClosed { conversation: id, by: None, reason, disposition: None });
         }
-        keys.extend(customers.iter().flat_map(|customer| self.threads_of(*customer)).map(|key| {
+        keys.extend(customers.iter().flat_map(|customer| self.index.threads_of(*customer)).map(|key| {
             let texts = ["thread", key.kind.as_str(), key.account.as_str(), &key.key];
             SmolStr::from(format!("{:032x}", fingerprint(texts)))
         }));
@@ -492,8 +509,8 @@ impl State {
     }
 
     pub(crate) fn evolve_erased(&mut self, customers: &[CustomerId]) {
-        let gone: Vec<ThreadKey> =
-            customers.iter().filter_map(|customer| self.index.threads.remove(customer)).flatten().collect();
+        let gone: Vec<Arc<ThreadKey>> =
+            customers.iter().flat_map(|customer| self.index.take_threads(*customer)).collect();
         for key in gone {
             self.change_unread(&key, |unread| unread.answers.clear());
             if let Some(thread) = self.threads.remove(&key) {

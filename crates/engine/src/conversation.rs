@@ -12,6 +12,7 @@ use contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::contact::Unread;
+use crate::rare::Rare;
 
 /// How many outbound messages of a thread are remembered for receipts.
 const OUTBOUND_MAX: usize = 128;
@@ -130,9 +131,9 @@ pub struct Conversation {
     /// The newest message.
     pub last_message: Option<MessageId>,
     /// The threads it runs on; answers go by the last.
-    pub threads: Vec<ThreadKey>,
+    pub threads: Vec<Arc<ThreadKey>>,
     /// The agents that refused it or let it lapse in this round.
-    pub asked: BTreeSet<AgentId>,
+    pub asked: Rare<BTreeSet<AgentId>>,
     /// Counts the rounds, from 1.
     pub round: u32,
     /// How many offers of it were made since it was enqueued.
@@ -140,9 +141,9 @@ pub struct Conversation {
     /// How many it could be offered to at once when that was last decided.
     pub ring_max: u8,
     /// The agent it is meant for, first.
-    pub direct: Option<AgentId>,
+    pub direct: Option<Box<AgentId>>,
     /// Who hands it over, and answers the customer until somebody has accepted.
-    pub keeper: Option<AgentId>,
+    pub keeper: Option<Box<AgentId>>,
     /// Where it was before it was handed over, and what it asked there: for when that is called off.
     pub before: Option<Box<(QueueId, Arc<Requirement>)>>,
     /// It counts less, since the customer has been silent for long.
@@ -162,7 +163,7 @@ pub struct Conversation {
     /// Since when somebody has been told that nobody can take it.
     pub alarmed_at: Option<Timestamp>,
     /// Who reads along: `true` for advice, `false` to supervise.
-    pub readers: Readers,
+    pub readers: Rare<BTreeMap<AgentId, bool>>,
     /// With an agent for the first time since.
     pub answered_at: Option<Timestamp>,
 }
@@ -171,7 +172,7 @@ impl Conversation {
     /// Who answers the customer: the holder, or who is handing it over.
     #[must_use]
     pub fn responsible(&self) -> Option<&AgentId> {
-        self.phase.holder().or(self.keeper.as_ref())
+        self.phase.holder().or(self.keeper.as_deref())
     }
 
     /// After the fallback, the end of the last step has no more meaning.
@@ -191,44 +192,17 @@ impl Conversation {
         offered || self.responsible() == Some(agent) || self.readers.contains_key(agent)
     }
 
+    /// Whether it runs on a thread.
+    #[must_use]
+    pub fn runs_on(&self, key: &ThreadKey) -> bool {
+        self.threads.iter().any(|known| **known == *key)
+    }
+
     /// The step that is in force.
     #[must_use]
     pub fn step(&self) -> &contract::policy::Step {
         static ANYBODY: std::sync::LazyLock<contract::policy::Step> = std::sync::LazyLock::new(Default::default);
         self.requirement.step(self.step as usize).unwrap_or(&ANYBODY)
-    }
-}
-
-/// Who reads along in a conversation: `true` for advice, `false` to supervise. Nobody does in most of them, of which
-/// there can be a million, so that it takes no more than a pointer then.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Readers(Option<Box<Names>>);
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Names(BTreeMap<AgentId, bool>);
-
-impl Readers {
-    pub(crate) fn insert(&mut self, reader: AgentId, advice: bool) {
-        self.0.get_or_insert_default().0.insert(reader, advice);
-    }
-
-    pub(crate) fn remove(&mut self, reader: &AgentId) {
-        let Some(names) = &mut self.0 else { return };
-        names.0.remove(reader);
-        if names.0.is_empty() {
-            self.0 = None;
-        }
-    }
-}
-
-impl std::ops::Deref for Readers {
-    type Target = BTreeMap<AgentId, bool>;
-
-    fn deref(&self) -> &Self::Target {
-        static NOBODY: BTreeMap<AgentId, bool> = BTreeMap::new();
-        self.0.as_ref().map_or(&NOBODY, |names| &names.0)
     }
 }
 
@@ -248,9 +222,17 @@ pub struct Past {
     /// When it ended.
     pub closed_at: Timestamp,
     /// Its threads.
-    pub threads: Vec<ThreadKey>,
+    pub threads: Vec<Arc<ThreadKey>>,
     /// When it began.
     pub opened_at: Timestamp,
+}
+
+impl Past {
+    /// Whether it ran on a thread.
+    #[must_use]
+    pub fn ran_on(&self, key: &ThreadKey) -> bool {
+        self.threads.iter().any(|known| **known == *key)
+    }
 }
 
 /// A proposal of a conversation to an agent.
@@ -297,7 +279,7 @@ pub struct ThreadState {
     /// The newest message that was sent on it.
     pub last_sent: Option<MessageId>,
     /// What was sent on it lately, oldest first.
-    pub outbound: VecDeque<Outbound>,
+    pub outbound: Rare<VecDeque<Outbound>>,
 }
 
 /// What only some threads have: most have nothing of it, so that it takes no more than a pointer then.
@@ -307,6 +289,9 @@ pub struct Extra {
     pub thread: Option<Thread>,
     /// When the provider stops taking free answers.
     pub window_until: Option<Timestamp>,
+    /// The provider takes templates all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub templates: bool,
     /// Answers that lie on it unread.
     pub unread: Unread,
     /// Different customers have written on it.
@@ -348,6 +333,12 @@ impl ThreadState {
         self.extra.as_ref().and_then(|extra| extra.window_until)
     }
 
+    /// Whether the provider takes templates, also when free answers have ended.
+    #[must_use]
+    pub fn takes_templates(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.templates)
+    }
+
     /// Answers that lie on it unread.
     #[must_use]
     pub fn unread(&self) -> Option<&Unread> {
@@ -363,22 +354,26 @@ impl ThreadState {
     pub(crate) fn came(&mut self, thread: &Thread, window: Option<&ReplyWindow>) {
         let more = (*thread != plain(&thread.key)).then(|| thread.clone());
         let window_until = window.and_then(|window| window.open_until);
-        if more.is_none() && window_until.is_none() && self.extra.is_none() {
+        let templates = window.map(|window| window.templates);
+        if more.is_none() && window_until.is_none() && templates != Some(true) && self.extra.is_none() {
             return;
         }
         let extra = self.extra.get_or_insert_default();
         extra.thread = more;
         // A message that does not say how long it can be answered leaves what an earlier one said.
         extra.window_until = window_until.or(extra.window_until);
+        extra.templates = templates.unwrap_or(extra.templates);
     }
 
     /// Remembers what was sent, and forgets the oldest beyond the bound.
     pub(crate) fn remember(&mut self, sent: Outbound) {
-        if self.outbound.len() == OUTBOUND_MAX {
-            self.outbound.pop_front();
-        }
         self.last_sent = Some(sent.message);
-        self.outbound.push_back(sent);
+        self.outbound.change(|outbound| {
+            if outbound.len() == OUTBOUND_MAX {
+                outbound.pop_front();
+            }
+            outbound.push_back(sent);
+        });
     }
 }
 

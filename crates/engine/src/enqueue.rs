@@ -323,7 +323,7 @@ impl State {
     /// Tells the customer something in the policy's words.
     pub(crate) fn notify(&mut self, step: &mut Step, id: ConversationId, text: &str, notice: &'static str) {
         // By which way an answer would go; by none, if the customer does not want any.
-        let Ok(key) = self.answer_by(step.at, id, None, crate::about::SERVICE) else { return };
+        let Ok(key) = self.answer_by(step.at, id, None, crate::about::SERVICE, &[]) else { return };
         let Some(thread) = self.threads.get(&key) else { return };
         let event = Event::MessageNotified {
             conversation: id,

@@ -1,15 +1,18 @@
 //! What each fact changes. Total: a fact about something unknown changes nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use contract::envelope::ReceiptStatus;
-use contract::event::{Presence, Terms};
+use contract::event::Presence;
 use contract::journal::Cause;
 use contract::policy::{FallbackAction, Policy};
 use contract::{AgentId, ConversationId, CustomerId, Envelope, Event, MessageId, Millis, Timestamp};
 
 use crate::conversation::{Conversation, Offer, Outbound, Past, Phase, ThreadKey, ThreadState};
+use crate::rare::Rare;
 use crate::state::{Reach, Rules, State};
+use crate::threads::Named;
 
 /// How long the newest conversation of a customer is remembered where nothing asks for longer.
 const PAST_MIN: Millis = Millis::from_secs(72 * 3600);
@@ -104,17 +107,15 @@ impl State {
                 terms,
                 ..
             } => {
-                // The times are each one's own.
-                let alike = Terms { due_at: None, waited_ms: Millis(0), step_ends_at: None, ..(**terms).clone() };
-                let mut shared = self.index.terms.take(alike);
+                let mut shared = self.index.terms.take_like(terms);
                 let mut requirement = Arc::clone(requirement);
                 if self.index.replaying {
                     // Each came back from the journal by itself.
                     self.index.requirements.join(&mut requirement);
                 }
-                let before = self.conversations.get(conversation).map(|item| item.interruptible);
-                let interruptible =
-                    self.conversations.get(conversation).is_some_and(|item| self.interrupts(&item.kind));
+                let known = self.conversations.get(conversation);
+                let before = known.map(|item| item.interruptible);
+                let interruptible = known.is_some_and(|item| self.interrupts(&item.kind));
                 self.change_conversation(*conversation, |item| {
                     item.before = match (&item.queue, item.keeper.is_some()) {
                         _ if !*kept => None,
@@ -122,7 +123,7 @@ impl State {
                         (_, true) => item.before.take(),
                         (before, false) => before.clone().map(|queue| Box::new((queue, Arc::clone(&item.requirement)))),
                     };
-                    item.keeper = if *kept { from.clone() } else { None };
+                    item.keeper = from.clone().filter(|_| *kept).map(Box::new);
                     if item.keeper.is_none() {
                         item.units = 0;
                     }
@@ -146,8 +147,9 @@ impl State {
                     item.idle = false;
                     item.interruptible = interruptible;
                     // Who gives it away is not asked first, unless it is meant to come back.
-                    item.asked = from.iter().filter(|from| direct.as_ref() != Some(*from)).cloned().collect();
-                    item.direct.clone_from(direct);
+                    let asked = from.iter().filter(|from| direct.as_ref() != Some(*from)).cloned();
+                    item.asked = asked.collect::<BTreeSet<AgentId>>().into();
+                    item.direct = direct.clone().map(Box::new);
                 });
                 // What it had before; the new ones, of a conversation that there is not.
                 self.index.terms.give_back(&shared);
@@ -506,13 +508,13 @@ impl State {
         self.policy = Arc::clone(policy);
         self.rules = Rules::of(policy);
         for id in policy.agents.keys() {
-            self.agents.entry(id.clone()).or_default();
+            self.agents.ensure(id);
         }
         self.queues.retain(|queue, _| policy.queues.contains_key(queue));
         self.rebuild_index();
         // What waits is found through the agents that have room.
         self.index.dirty_items.clear();
-        let agents: Vec<AgentId> = self.agents.keys().cloned().collect();
+        let agents: Vec<AgentId> = self.agents.iter().map(|(id, _)| id.clone()).collect();
         for id in agents {
             // A capacity that was lowered below the load is no fault of the engine's: the excess is
             // allowed until it has gone.
@@ -569,8 +571,8 @@ impl State {
             last_inbound_at: None,
             last_word_at: at,
             last_message: None,
-            threads: vec![ThreadKey::new(&thread.account, &thread.thread.key)],
-            asked: std::collections::BTreeSet::new(),
+            threads: vec![Arc::new(ThreadKey::new(&thread.account, &thread.thread.key))],
+            asked: Rare::default(),
             round: 1,
             offers_made: 0,
             ring_max: 1,
@@ -585,7 +587,7 @@ impl State {
             fell_back: false,
             told: false,
             alarmed_at: None,
-            readers: crate::conversation::Readers::default(),
+            readers: Rare::default(),
             answered_at: None,
         }
     }
@@ -670,10 +672,10 @@ impl State {
         let Some(item) = self.conversations.get_mut(&id) else { return };
         match advice {
             Some(advice) => {
-                item.readers.insert(reader.clone(), advice);
+                item.readers.change(|readers| readers.insert(reader.clone(), advice));
             }
             None => {
-                item.readers.remove(reader);
+                item.readers.change(|readers| readers.remove(reader));
             }
         }
         self.change_agent(reader, |agent| {
@@ -722,7 +724,9 @@ impl State {
                     conversation.direct = None;
                 }
             }
-            conversation.asked.extend(asked.cloned());
+            if let Some(asked) = asked {
+                conversation.asked.change(|all| all.insert(asked.clone()));
+            }
         });
     }
 
@@ -739,10 +743,11 @@ impl State {
         let key = ThreadKey::new(&thread.account, &thread.thread.key);
         // A thread that begins with us.
         if let Some(customer) = customer.filter(|_| !self.threads.contains_key(&key)) {
-            let mut begun = self.new_thread(customer, &thread.account);
+            let mut begun = self.index.new_thread(customer, &thread.account);
             begun.came(&thread.thread, None);
+            let key = Arc::new(key.clone());
             self.index.note_thread(customer, &key);
-            self.threads.insert(key.clone(), Box::new(begun));
+            self.threads.insert(key, begun);
         }
         if let Some(state) = self.threads.get_mut(&key) {
             state.seq = thread_seq;
@@ -762,18 +767,15 @@ impl State {
 
     /// Somebody said something in a conversation: the timers that count silence begin anew.
     fn said(&mut self, at: Timestamp, id: ConversationId, change: impl FnOnce(&mut Conversation)) {
-        let timed = self
-            .conversations
-            .get(&id)
-            .is_some_and(|item| !item.phase.queued() && self.policy.channels.contains_key(&item.kind));
+        let Some(item) = self.conversations.get_mut(&id) else { return };
         let said = |item: &mut Conversation| {
             item.last_word_at = at;
             change(item);
         };
-        if timed {
-            self.change_conversation(id, said);
-        } else if let Some(item) = self.conversations.get_mut(&id) {
+        if item.phase.queued() || !self.policy.channels.contains_key(&item.kind) {
             said(item);
+        } else {
+            self.change_conversation(id, said);
         }
     }
 
@@ -797,14 +799,10 @@ impl State {
         });
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.last_message = Some(message);
-        // Answers go by the thread that the customer used last.
-        if conversation.threads.last() != Some(&key) {
-            conversation.threads.retain(|known| *known != key);
-            conversation.threads.push(key.clone());
-        }
         let customer = customer.unwrap_or(conversation.customer);
-        match self.threads.get_mut(&key) {
-            Some(thread) => {
+        let newest = conversation.threads.last().filter(|known| ***known == key);
+        let key = match self.threads.named_mut(&key) {
+            Some(Named { key, state: thread }) => {
                 if *thread.account != envelope.account {
                     self.index.accounts.give_back(&thread.account);
                     thread.account = self.index.accounts.take_like(&envelope.account);
@@ -813,29 +811,43 @@ impl State {
                 thread.seq = thread_seq;
                 if thread.customer != customer {
                     thread.extra.get_or_insert_default().shared = true;
-                    self.index.lose_thread(thread.customer, &key);
-                    self.index.note_thread(customer, &key);
+                    self.index.lose_thread(thread.customer, key);
+                    self.index.note_thread(customer, key);
                     thread.customer = customer;
                 }
+                Arc::clone(key)
             }
             None => {
-                let mut thread = self.new_thread(customer, &envelope.account);
+                // The conversation began with it: it has its name.
+                let key = newest.map_or_else(|| Arc::new(key), Arc::clone);
+                let mut thread = self.index.new_thread(customer, &envelope.account);
                 thread.came(&envelope.thread, envelope.window.as_ref());
                 thread.seq = thread_seq;
                 self.index.note_thread(customer, &key);
-                self.threads.insert(key, Box::new(thread));
+                self.threads.insert(Arc::clone(&key), thread);
+                key
+            }
+        };
+        // Answers go by the thread that the customer used last.
+        match conversation.threads.last_mut() {
+            Some(newest) if *newest == key => *newest = key,
+            _ => {
+                conversation.threads.retain(|known| *known != key);
+                conversation.threads.push(key);
             }
         }
     }
+}
 
+impl crate::index::Index {
     fn new_thread(&mut self, customer: CustomerId, account: &contract::envelope::Account) -> ThreadState {
         ThreadState {
-            account: self.index.accounts.take_like(account),
+            account: self.accounts.take_like(account),
             extra: None,
             customer,
             seq: 0,
             last_sent: None,
-            outbound: std::collections::VecDeque::new(),
+            outbound: Rare::default(),
         }
     }
 }

@@ -165,7 +165,7 @@ impl State {
         let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
         let open =
             || self.open_conversations(customer).filter_map(|id| Some((id, self.conversations.get(&id)?.as_ref())));
-        if let Some((id, _)) = open().find(|(_, item)| item.threads.contains(&key)) {
+        if let Some((id, _)) = open().find(|(_, item)| item.runs_on(&key)) {
             return Some(id);
         }
         let mut route = None;

@@ -4,6 +4,7 @@
 //! [`State::change_agent`], which keep the index, the agents' loads and what they hold in step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use contract::envelope::Account;
 use contract::event::{Requirement, Terms};
@@ -11,7 +12,7 @@ use contract::policy::{CapacityPool, Policy, Takes};
 use contract::{AgentId, ConversationId, CustomerId, Millis, OfferId, QueueId, Timestamp};
 
 use crate::agent::Agent;
-use crate::conversation::{Conversation, Offer, Past, Phase};
+use crate::conversation::{Conversation, Offer, Past, Phase, ThreadKey};
 use crate::roster::{AgentNo, Live, Roster, Standing};
 use crate::shared::Shared;
 use crate::state::State;
@@ -42,8 +43,8 @@ pub(crate) struct Index {
     pub(crate) requirements: Shared<Requirement>,
     /// The accounts that threads are on.
     pub(crate) accounts: Shared<Account>,
-    /// The threads of each customer, in their order.
-    pub(crate) threads: BTreeMap<CustomerId, Vec<crate::conversation::ThreadKey>>,
+    /// The threads of each customer, in their order. Never `None`, which stands before the first.
+    pub(crate) threads: BTreeSet<(CustomerId, Option<Arc<ThreadKey>>)>,
     /// What a step must still match.
     pub(crate) dirty_items: BTreeSet<ConversationId>,
     pub(crate) dirty_agents: BTreeSet<AgentNo>,
@@ -82,7 +83,7 @@ fn grips(conversation: &Conversation) -> Vec<Grip> {
         interruptible: conversation.interruptible,
         role,
     };
-    let keeper = conversation.keeper.iter().map(|agent| grip(agent, conversation.units, Role::Keeps));
+    let keeper = conversation.keeper.as_deref().into_iter().map(|agent| grip(agent, conversation.units, Role::Keeps));
     match &conversation.phase {
         Phase::Waiting { .. } => keeper.collect(),
         Phase::Offered { offers } => {
@@ -166,7 +167,7 @@ impl State {
     /// Makes the roster of the policy in force.
     fn number_agents(&mut self) {
         self.index.roster = Roster::of(&self.policy);
-        for (id, agent) in &mut self.agents {
+        for (id, agent) in self.agents.iter_mut() {
             agent.no = self.index.roster.numbers.get(id).copied();
         }
     }
@@ -175,15 +176,21 @@ impl State {
     fn index_kept(&mut self) {
         let Index { roster, replaying, .. } = std::mem::take(&mut self.index);
         self.index = Index { roster, replaying, ..Index::default() };
-        for thread in self.threads.values_mut() {
-            self.index.accounts.join(&mut thread.account);
+        // Sorted and built as a whole, as below.
+        let mut threads = Vec::new();
+        for thread in self.threads.iter_mut() {
+            self.index.accounts.join(&mut thread.state.account);
+            threads.push((thread.state.customer, Some(Arc::clone(&thread.key))));
         }
-        for (key, thread) in &self.threads {
-            self.index.note_thread(thread.customer, key);
-        }
+        self.index.threads = threads.into_iter().collect();
         for (id, conversation) in &mut self.conversations {
             self.index.terms.join(&mut conversation.terms);
             self.index.by_customer.insert((self.kin.root(conversation.customer), *id));
+            for key in &mut conversation.threads {
+                if let Some(known) = self.threads.named(key) {
+                    *key = Arc::clone(&known.key);
+                }
+            }
         }
         self.index.past = self.past.iter().map(|(customer, past)| (past.closed_at, *customer)).collect();
     }
@@ -191,7 +198,7 @@ impl State {
     /// Begins a replay: until it ends, only what evolving facts needs is kept in step.
     pub(crate) fn begin_replay(&mut self) {
         self.index.replaying = true;
-        self.seen.reindex();
+        self.seen.defer();
         self.rules = crate::state::Rules::of(&self.policy);
         self.number_agents();
         self.index_kept();
@@ -200,6 +207,7 @@ impl State {
     /// Ends it, and makes what was left out.
     pub(crate) fn end_replay(&mut self) {
         self.index.replaying = false;
+        self.seen.reindex();
         self.index_decisions();
         self.index.requirements = Shared::default();
         self.index.dirty_agents.clear();
@@ -211,7 +219,7 @@ impl State {
         // Sorted and built as a whole: entered one by one they take twice as long.
         let mut timers: Vec<(Timestamp, Timer)> = Vec::new();
         let mut closed = BTreeSet::new();
-        for (id, agent) in &self.agents {
+        for (id, agent) in self.agents.iter() {
             timers.extend(timers_of_agent(id, agent).into_iter().flatten());
             if let Some(no) = agent.no {
                 rank_agent(&mut self.index, &self.policy, no, agent);
@@ -224,8 +232,9 @@ impl State {
         }
         self.conversations = conversations;
         timers.extend(self.offers.iter().map(|(id, offer)| (offer.expires_at, Timer::Offer(*id))));
-        for (key, thread) in &self.threads {
-            timers.extend(thread.unread_due().map(|at| (at, Timer::Unread(Box::new(key.clone())))));
+        for thread in self.threads.iter() {
+            let due = thread.state.unread_due();
+            timers.extend(due.map(|at| (at, Timer::Unread(Box::new((*thread.key).clone())))));
         }
         for (id, queue) in &self.queues {
             timers.extend(queue.changes_at.map(|at| (at, Timer::Hours(Box::new(id.clone())))));
@@ -249,7 +258,7 @@ impl State {
     fn place(&mut self, id: ConversationId, conversation: &mut Conversation) {
         if conversation.phase.queued() {
             if let Some(direct) = &conversation.direct {
-                *self.index.direct.entry(direct.clone()).or_default() += 1;
+                *self.index.direct.entry((**direct).clone()).or_default() += 1;
             }
             if conversation.alarmed_at.is_some() {
                 self.index.alarmed.insert(id);
@@ -409,9 +418,8 @@ impl State {
         for id in self.open_with(&members) {
             let Some(customer) = self.conversations.get(&id).map(|item| self.kin.root(item.customer)) else { continue };
             let (threads, kin) = (&self.threads, &self.kin);
-            let ours = |key: &crate::conversation::ThreadKey| {
-                threads.get(key).is_none_or(|thread| kin.root(thread.customer) == customer)
-            };
+            let ours =
+                |key: &Arc<ThreadKey>| threads.get(key).is_none_or(|thread| kin.root(thread.customer) == customer);
             if let Some(item) = self.conversations.get_mut(&id)
                 && !item.threads.iter().all(ours)
             {
@@ -551,8 +559,7 @@ impl State {
         let before = (!self.index.replaying).then(|| agent.times());
         change(agent);
         if agent.excess > 0 || agent.interruptible_excess > 0 {
-            let slot = agent.no.and_then(|no| self.index.roster.slot(no));
-            let (capacity, interruptible) = slot.map_or((0, 0), |slot| (slot.capacity, slot.interruptible_capacity));
+            let (capacity, interruptible) = self.index.roster.capacities(agent.no);
             agent.excess = agent.excess.min(agent.primary().saturating_sub(capacity));
             agent.interruptible_excess =
                 agent.interruptible_excess.min(agent.interruptible.saturating_sub(interruptible));
@@ -571,9 +578,8 @@ impl State {
 
     /// What stands above the capacity now is allowed: the engine did not offer it.
     pub(crate) fn allow_excess(&mut self, id: &AgentId) {
-        let spec = self.policy.agents.get(id);
-        let capacity = spec.map_or(0, |spec| spec.capacity);
-        let interruptible = spec.map_or(0, |spec| spec.interruptible_capacity.unwrap_or(spec.capacity));
+        let Some(no) = self.agents.get(id).map(|agent| agent.no) else { return };
+        let (capacity, interruptible) = self.index.roster.capacities(no);
         self.change_agent(id, |agent| {
             agent.excess = agent.primary().saturating_sub(capacity);
             agent.interruptible_excess = agent.interruptible.saturating_sub(interruptible);

@@ -152,7 +152,7 @@ impl State {
             load.0 += units;
             load.1 += if interruptible { units } else { 0 };
         }
-        for (id, agent) in &self.agents {
+        for (id, agent) in self.agents.iter() {
             let (load, interruptible) = loads.get(id).copied().unwrap_or_default();
             let spec = self.policy.agents.get(id);
             let capacity = spec.map_or(0, |spec| spec.capacity);
@@ -316,7 +316,7 @@ impl Auditor {
     fn check_order(&mut self, state: &State, offered: ConversationId, agent: &contract::AgentId) {
         let Some(served) = state.conversations.get(&offered) else { return };
         // What is meant for somebody goes before its turn, and who has been a ring's second was not chosen.
-        if served.direct.as_ref() == Some(agent)
+        if served.direct.as_deref() == Some(agent)
             || served.terms.affinity.contains(agent)
             || matches!(&served.phase, Phase::Offered { offers } if offers.len() > 1)
         {

@@ -11,6 +11,7 @@
 
 mod about;
 mod agent;
+mod agents;
 mod apply;
 mod call;
 mod classify;
@@ -27,6 +28,7 @@ mod liveness;
 mod matching;
 mod order;
 mod queue;
+mod rare;
 mod receipt;
 mod replay;
 mod rest;
@@ -36,6 +38,7 @@ mod shadow;
 mod shared;
 mod state;
 mod supervise;
+mod threads;
 mod tick;
 mod timer;
 mod view;
@@ -51,6 +54,7 @@ pub use conversation::{Conversation, Offer, Past, Phase, ThreadKey, ThreadState}
 pub use liveness::Liveness;
 pub use order::Precedence;
 pub use queue::QueueState;
+pub use rare::{Collection, Rare};
 pub use replay::Replay;
 pub use rest::{Kept, named_by_address};
 pub use shadow::Shadow;

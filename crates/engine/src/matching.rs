@@ -147,7 +147,7 @@ impl State {
     /// Whether an agent that fits its class may take an item that is old enough for it.
     fn takes(&self, item: &ItemKey, slot: &Slot) -> bool {
         let Some(waiting) = self.conversations.get(&item.conversation) else { return false };
-        !waiting.asked.contains(&slot.id) && waiting.keeper.as_ref() != Some(&slot.id)
+        !waiting.asked.contains(&slot.id) && waiting.keeper.as_deref() != Some(&slot.id)
     }
 
     fn takes_channel(&self, state: &Agent, kind: &contract::ChannelKind) -> bool {
@@ -275,10 +275,10 @@ impl State {
             let place = self.fits(class, no, slot)?;
             let free = place.delay_ms <= item.reached.0
                 && !item.asked.contains(&slot.id)
-                && item.keeper.as_ref() != Some(&slot.id);
+                && item.keeper.as_deref() != Some(&slot.id);
             free.then(|| self.merit(class, item, no, slot, place))
         };
-        let named = item.direct.iter().chain(&item.terms.affinity);
+        let named = item.direct.as_deref().into_iter().chain(&item.terms.affinity);
         let mut found: Vec<Merit> = named.filter_map(|agent| merit(*roster.numbers.get(agent)?)).collect();
         if enough > found.len() {
             let ready: usize = class.teams.iter().map(|team| roster.count_ready(*team)).sum();
@@ -315,7 +315,8 @@ impl State {
     fn merit(&self, class: &Class, item: &Conversation, no: AgentNo, slot: &Slot, place: Place) -> Merit {
         let roster = &self.index.roster;
         let strategy = roster.team(class.home).map(|team| team.strategy).unwrap_or_default();
-        let affinity = item.direct.iter().chain(&item.terms.affinity).position(|known| *known == slot.id);
+        let affinity =
+            item.direct.as_deref().into_iter().chain(&item.terms.affinity).position(|known| *known == slot.id);
         let preferred: u32 = class
             .prefer
             .iter()
@@ -420,7 +421,7 @@ impl State {
         if let Some(until) = state.rate_until {
             return Some(Exclusion::OfferRate { until });
         }
-        if conversation.asked.contains(agent) || conversation.keeper.as_ref() == Some(agent) {
+        if conversation.asked.contains(agent) || conversation.keeper.as_deref() == Some(agent) {
             return Some(Exclusion::AlreadyAsked);
         }
         if let Some(unmet) = policy::expr::unmet(&conversation.step().must, spec) {
@@ -486,7 +487,7 @@ impl State {
         }
         if spec.groups.iter().any(|group| pool.groups.contains(group))
             || pool.agents.contains(agent)
-            || conversation.direct.as_ref() == Some(agent)
+            || conversation.direct.as_deref() == Some(agent)
         {
             add(u8::MAX, 1, 0);
         }

@@ -55,16 +55,18 @@ impl State {
     ) {
         let key = ThreadKey::new(&thread.account, &thread.thread.key);
         let Some(thread) = self.threads.get_mut(&key) else { return };
-        for sent in thread.outbound.iter_mut().filter(|sent| messages.contains(&sent.message)) {
-            if status.rank() > sent.status.as_ref().map_or(0, ReceiptStatus::rank) {
-                sent.status = Some(status.clone());
-            }
-            for id in external_ids {
-                if !sent.external_ids.contains(id) {
-                    sent.external_ids.push(id.clone());
+        thread.outbound.change(|outbound| {
+            for sent in outbound.iter_mut().filter(|sent| messages.contains(&sent.message)) {
+                if status.rank() > sent.status.as_ref().map_or(0, ReceiptStatus::rank) {
+                    sent.status = Some(status.clone());
+                }
+                for id in external_ids {
+                    if !sent.external_ids.contains(id) {
+                        sent.external_ids.push(id.clone());
+                    }
                 }
             }
-        }
+        });
     }
 }
 

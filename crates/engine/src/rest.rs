@@ -4,6 +4,7 @@
 //! one: whose thread it may be is fetched before anything is decided.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use contract::envelope::fingerprint;
 use contract::{CustomerId, Envelope, SmolStr, Timestamp};
@@ -85,7 +86,7 @@ impl State {
         if self.open_conversations(customer).next().is_some() {
             return None;
         }
-        let threads = self.kin.members(customer).flat_map(|member| self.threads_of(member));
+        let threads = self.kin.members(customer).flat_map(|member| self.index.threads_of(member));
         for key in threads {
             let thread = self.threads.get(key)?;
             let extra = thread.extra.as_ref();
@@ -100,11 +101,9 @@ impl State {
     #[must_use]
     pub fn kept(&self, customer: CustomerId) -> Kept {
         let members: Vec<CustomerId> = self.kin.members(customer).collect();
-        let threads = members.iter().flat_map(|member| self.threads_of(*member));
+        let threads = members.iter().flat_map(|member| self.index.threads_of(*member));
         Kept {
-            threads: threads
-                .filter_map(|key| Some((key.clone(), self.threads.get(key).map(|thread| (**thread).clone())?)))
-                .collect(),
+            threads: threads.filter_map(|key| Some(((**key).clone(), self.threads.get(key)?.clone()))).collect(),
             past: members.iter().filter_map(|member| Some((*member, self.past.get(member)?.clone()))).collect(),
             about: members.iter().filter_map(|member| Some((*member, (**self.about.get(member)?).clone()))).collect(),
         }
@@ -112,7 +111,7 @@ impl State {
 
     pub(crate) fn evolve_rested(&mut self, person: CustomerId, customers: &[CustomerId]) {
         for customer in customers {
-            for key in self.index.threads.remove(customer).unwrap_or_default() {
+            for key in self.index.take_threads(*customer) {
                 if let Some(thread) = self.threads.remove(&key) {
                     self.index.accounts.give_back(&thread.account);
                     self.resting.insert((short(&key), person));
@@ -135,8 +134,9 @@ impl State {
             self.index.accounts.join(&mut thread.account);
             let due = thread.unread_due();
             self.index.timers.extend(due.map(|at| (at, Timer::Unread(Box::new(key.clone())))));
+            let key = Arc::new(key);
             self.index.note_thread(thread.customer, &key);
-            self.threads.insert(key, Box::new(thread));
+            self.threads.insert(key, thread);
         }
         for (customer, past) in kept.past {
             self.index.past.insert((past.closed_at, customer));
@@ -146,31 +146,32 @@ impl State {
             self.about.insert(customer, Box::new(about));
         }
     }
-
-    /// The threads of a customer, as it came.
-    pub(crate) fn threads_of(&self, customer: CustomerId) -> &[ThreadKey] {
-        self.index.threads.get(&customer).map(Vec::as_slice).unwrap_or_default()
-    }
 }
 
 impl crate::index::Index {
+    /// The threads of a customer, as it came.
+    pub(crate) fn threads_of(&self, customer: CustomerId) -> impl Iterator<Item = &Arc<ThreadKey>> {
+        let all = self.threads.range((customer, None)..).take_while(move |(of, _)| *of == customer);
+        all.filter_map(|(_, key)| key.as_ref())
+    }
+
     /// A thread is a customer's.
-    pub(crate) fn note_thread(&mut self, customer: CustomerId, key: &ThreadKey) {
-        let threads = self.threads.entry(customer).or_default();
-        if let Err(at) = threads.binary_search(key) {
-            // Most have one thread, and there may be a million of them.
-            threads.reserve_exact(1);
-            threads.insert(at, key.clone());
-        }
+    pub(crate) fn note_thread(&mut self, customer: CustomerId, key: &Arc<ThreadKey>) {
+        self.threads.insert((customer, Some(Arc::clone(key))));
     }
 
     /// A thread is a customer's no more.
-    pub(crate) fn lose_thread(&mut self, customer: CustomerId, key: &ThreadKey) {
-        let Some(threads) = self.threads.get_mut(&customer) else { return };
-        threads.retain(|known| known != key);
-        if threads.is_empty() {
-            self.threads.remove(&customer);
+    pub(crate) fn lose_thread(&mut self, customer: CustomerId, key: &Arc<ThreadKey>) {
+        self.threads.remove(&(customer, Some(Arc::clone(key))));
+    }
+
+    /// No thread is a customer's any more; those that were.
+    pub(crate) fn take_threads(&mut self, customer: CustomerId) -> Vec<Arc<ThreadKey>> {
+        let taken: Vec<Arc<ThreadKey>> = self.threads_of(customer).cloned().collect();
+        for key in &taken {
+            self.lose_thread(customer, key);
         }
+        taken
     }
 }
 

@@ -278,6 +278,12 @@ impl Roster {
         self.slots.get(no as usize)
     }
 
+    /// The capacity of an agent, and that for interruptible work; nothing of one who is not in it.
+    pub(crate) fn capacities(&self, no: Option<AgentNo>) -> (u32, u32) {
+        let slot = no.and_then(|no| self.slot(no));
+        slot.map_or((0, 0), |slot| (slot.capacity, slot.interruptible_capacity))
+    }
+
     /// A team of several; not of one agent alone.
     pub(crate) fn team(&self, no: TeamNo) -> Option<&Team> {
         self.teams.get(no as usize)

@@ -1,33 +1,165 @@
 //! Values that many conversations have alike, kept once.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Equal values, each kept once for as long as somebody has it. Who takes one gives it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shared<T>(BTreeMap<Arc<T>, (Arc<T>, u32)>);
+use contract::Millis;
+use contract::envelope::Account;
+use contract::event::{Requirement, Terms};
 
-impl<T: Ord> Default for Shared<T> {
+/// What can be kept once for all who have it alike.
+pub(crate) trait Alike: Clone + Ord {
+    /// The order of those that are kept; equal are those that are kept as one.
+    fn compare(&self, other: &Self) -> Ordering {
+        self.cmp(other)
+    }
+
+    /// As it is kept.
+    fn kept(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Alike for Requirement {}
+
+impl Alike for Account {}
+
+/// Terms are alike, and kept, without the times in them, which are each one's own.
+impl Alike for Terms {
+    fn compare(&self, other: &Self) -> Ordering {
+        // What differs most often comes first. Taken apart, so that whatever is added is thought of.
+        let Self {
+            route,
+            tags,
+            language,
+            policy,
+            weight,
+            lease_ms,
+            adjust_ms,
+            class,
+            labels,
+            passed,
+            affinity,
+            intent,
+            verified,
+            due_at: _,
+            waited_ms: _,
+            step_ends_at: _,
+        } = self;
+        route
+            .cmp(&other.route)
+            .then_with(|| tags.cmp(&other.tags))
+            .then_with(|| language.cmp(&other.language))
+            .then_with(|| {
+                (policy, weight, lease_ms, adjust_ms, verified).cmp(&(
+                    &other.policy,
+                    &other.weight,
+                    &other.lease_ms,
+                    &other.adjust_ms,
+                    &other.verified,
+                ))
+            })
+            .then_with(|| class.cmp(&other.class))
+            .then_with(|| labels.cmp(&other.labels))
+            .then_with(|| passed.cmp(&other.passed))
+            .then_with(|| affinity.cmp(&other.affinity))
+            .then_with(|| intent.cmp(&other.intent))
+    }
+
+    fn kept(&self) -> Self {
+        Self { due_at: None, waited_ms: Millis(0), step_ends_at: None, ..self.clone() }
+    }
+}
+
+/// A value to be found, wherever it is.
+trait Find<T> {
+    fn value(&self) -> &T;
+}
+
+/// One that is kept.
+#[derive(Debug, Clone)]
+struct One<T>(Arc<T>);
+
+/// One that is looked for.
+struct Like<'a, T>(&'a T);
+
+impl<T> Find<T> for One<T> {
+    fn value(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Find<T> for Like<'_, T> {
+    fn value(&self) -> &T {
+        self.0
+    }
+}
+
+impl<'a, T: 'a> Borrow<dyn Find<T> + 'a> for One<T> {
+    fn borrow(&self) -> &(dyn Find<T> + 'a) {
+        self
+    }
+}
+
+impl<T: Alike> Ord for dyn Find<T> + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.value().compare(other.value())
+    }
+}
+
+impl<T: Alike> PartialOrd for dyn Find<T> + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Alike> PartialEq for dyn Find<T> + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Alike> Eq for dyn Find<T> + '_ {}
+
+impl<T: Alike> Ord for One<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.compare(&other.0)
+    }
+}
+
+impl<T: Alike> PartialOrd for One<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Alike> PartialEq for One<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Alike> Eq for One<T> {}
+
+/// Values that are alike, each kept once for as long as somebody has it. Who takes one gives it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shared<T: Alike>(BTreeMap<One<T>, (Arc<T>, u32)>);
+
+impl<T: Alike> Default for Shared<T> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<T: Ord> Shared<T> {
-    /// The one that is equal; this one if nobody has such a one yet.
-    pub(crate) fn take(&mut self, value: T) -> Arc<T> {
-        self.known(&value).unwrap_or_else(|| self.enter(Arc::new(value)))
+impl<T: Alike> Shared<T> {
+    /// The one that is kept of those like this; a copy of this one if there is none yet.
+    pub(crate) fn take_like(&mut self, value: &T) -> Arc<T> {
+        self.known(value).unwrap_or_else(|| self.enter(Arc::new(value.kept())))
     }
 
-    /// The one that is equal; a copy of this one if nobody has such a one yet.
-    pub(crate) fn take_like(&mut self, value: &T) -> Arc<T>
-    where
-        T: Clone,
-    {
-        self.known(value).unwrap_or_else(|| self.enter(Arc::new(value.clone())))
-    }
-
-    /// Puts the one that is equal in place of this one; keeps this one if nobody has such a one yet.
+    /// Puts the one that is alike in place of this one; keeps this one if there is none yet.
     pub(crate) fn join(&mut self, value: &mut Arc<T>) {
         match self.known(value) {
             Some(known) => *value = known,
@@ -35,24 +167,26 @@ impl<T: Ord> Shared<T> {
         }
     }
 
-    /// The one that is equal, which one more has then.
+    /// The one that is alike, which one more has then.
     fn known(&mut self, value: &T) -> Option<Arc<T>> {
-        let (known, count) = self.0.get_mut(value)?;
+        let like: &dyn Find<T> = &Like(value);
+        let (known, count) = self.0.get_mut(like)?;
         *count += 1;
         Some(Arc::clone(known))
     }
 
     fn enter(&mut self, value: Arc<T>) -> Arc<T> {
-        self.0.insert(Arc::clone(&value), (Arc::clone(&value), 1));
+        self.0.insert(One(Arc::clone(&value)), (Arc::clone(&value), 1));
         value
     }
 
     /// One of those who had it has it no more.
     pub(crate) fn give_back(&mut self, value: &T) {
-        if let Some((_, count)) = self.0.get_mut(value) {
+        let like: &dyn Find<T> = &Like(value);
+        if let Some((_, count)) = self.0.get_mut(like) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(value);
+                self.0.remove(like);
             }
         }
     }
@@ -64,11 +198,15 @@ mod tests {
 
     #[test]
     fn equal_values_are_one_until_the_last_is_given_back() {
+        let terms = |weight, step_ends_at| Terms { weight, step_ends_at, ..Terms::default() };
         let mut shared = Shared::default();
-        let (one, two) = (shared.take("a".to_owned()), shared.take("a".to_owned()));
-        assert!(Arc::ptr_eq(&one, &two));
+        let (one, two) = (shared.take_like(&terms(1, Some(contract::Timestamp(1)))), shared.take_like(&terms(1, None)));
+        assert!(Arc::ptr_eq(&one, &two), "times do not count");
+        assert_eq!(*one, terms(1, None));
+        assert!(!Arc::ptr_eq(&one, &shared.take_like(&terms(2, None))));
+        shared.give_back(&terms(2, None));
         shared.give_back(&one);
-        assert!(Arc::ptr_eq(&shared.take("a".to_owned()), &two));
+        assert!(Arc::ptr_eq(&shared.take_like(&terms(1, None)), &two));
         shared.give_back(&one);
         shared.give_back(&two);
         assert!(shared.0.is_empty());

@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::about::About;
 use crate::agent::{Agent, Commands};
+use crate::agents::Agents;
 use crate::contact::Switch;
 use crate::conversation::{Conversation, Offer, Past, ThreadKey, ThreadState};
 use crate::index::Index;
 use crate::queue::QueueState;
 use crate::seen::Seen;
+use crate::threads::Threads;
 use crate::wish::Wished;
 
 /// Everything that routing knows of one tenant.
@@ -33,12 +35,11 @@ pub struct State {
     pub(crate) last_conversation: u64,
     pub(crate) last_offer: u64,
     pub(crate) last_message: u64,
-    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) agents: Agents,
     /// Boxed: in the tree itself, each insertion moved kilobytes, and half the room was empty.
     pub(crate) conversations: BTreeMap<ConversationId, Box<Conversation>>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
-    /// Boxed for the same reason.
-    pub(crate) threads: BTreeMap<ThreadKey, Box<ThreadState>>,
+    pub(crate) threads: Threads,
     pub(crate) queues: BTreeMap<QueueId, QueueState>,
     /// The newest conversation of each customer that has ended, as long as it may matter.
     pub(crate) past: BTreeMap<CustomerId, Past>,
@@ -252,7 +253,7 @@ impl State {
     /// A thread.
     #[must_use]
     pub fn thread(&self, key: &ThreadKey) -> Option<&ThreadState> {
-        self.threads.get(key).map(Box::as_ref)
+        self.threads.get(key)
     }
 
     /// The person's open conversation that began last.

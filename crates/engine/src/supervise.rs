@@ -220,7 +220,7 @@ impl State {
         let Some(item) = self.conversations.get(&id) else {
             return refuse(RefusalKind::NotFound, format!("conversation {id} is not open"));
         };
-        if item.keeper.as_ref() != Some(agent) {
+        if item.keeper.as_deref() != Some(agent) {
             return refuse(RefusalKind::Gone, format!("you are not handing {id} over"));
         }
         self.withdraw_offers(step, id, "taken_back");

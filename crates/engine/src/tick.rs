@@ -190,7 +190,7 @@ impl State {
             }
         }
         for id in kept {
-            let direct = self.conversations.get(&id).and_then(|conversation| conversation.direct.clone());
+            let direct = self.conversations.get(&id).and_then(|conversation| conversation.direct.as_deref().cloned());
             self.withdraw_offers(step, id, "agent_lost");
             let from = Some(agent.clone());
             self.enqueue_again(step, id, Entry { from, direct, ..Entry::new(reason.clone()) });

@@ -70,7 +70,7 @@ impl ClassKey {
             interruptible: item.interruptible,
             kind: item.kind.clone(),
             labels: item.terms.labels.clone(),
-            direct: item.direct.clone(),
+            direct: item.direct.as_deref().cloned(),
         })
     }
 }
@@ -349,7 +349,20 @@ struct Spot {
     /// How many of the delays of its class it has reached.
     reached: u16,
     nearness: Nearness,
-    key: ItemKey,
+    value: i64,
+    due: Timestamp,
+    ready_at: Timestamp,
+}
+
+impl Spot {
+    fn new(class: ClassNo, reached: u16, nearness: Nearness, key: ItemKey) -> Self {
+        let ItemKey { value, due, ready_at, conversation: _ } = key;
+        Self { class, reached, nearness, value, due, ready_at }
+    }
+
+    fn key(&self, conversation: ConversationId) -> ItemKey {
+        ItemKey { value: self.value, due: self.due, ready_at: self.ready_at, conversation }
+    }
 }
 
 /// A skill at a level, as a number whose order is first that of skills.
@@ -413,8 +426,8 @@ impl Waiting {
 
     /// The place of a waiting conversation among all.
     pub(crate) fn precedence(&self, id: ConversationId, now: Timestamp) -> Option<Precedence> {
-        let Spot { class, nearness, key, .. } = self.places.get(&id)?;
-        Some(self.class(*class)?.line.precedence(*nearness, key, now))
+        let spot = self.places.get(&id)?;
+        Some(self.class(spot.class)?.line.precedence(spot.nearness, &spot.key(id), now))
     }
 
     /// Enters an item; says what all of its class ask.
@@ -455,15 +468,17 @@ impl Waiting {
             None => drop(self.counts.insert(class.key.queue.clone(), 1)),
         }
         self.changes.extend(change.map(|at| (at, id)));
-        let spot = Spot { class: no, reached: class.reached(item.reached.0), nearness, key };
-        self.places.insert(id, spot);
-        self.change_items(no, nearness, |items| items.insert(spot.reached, key));
+        let reached = class.reached(item.reached.0);
+        self.places.insert(id, Spot::new(no, reached, nearness, key));
+        self.change_items(no, nearness, |items| items.insert(reached, key));
         Some(requirement)
     }
 
     /// Takes an item out.
     pub(crate) fn remove(&mut self, id: ConversationId, due: Option<Timestamp>) {
-        let Some(Spot { class: no, reached, nearness, key }) = self.places.remove(&id) else { return };
+        let Some(spot) = self.places.remove(&id) else { return };
+        let Spot { class: no, reached, nearness, .. } = spot;
+        let key = spot.key(id);
         let Some(class) = self.classes.get(no as usize).and_then(Option::as_ref) else { return };
         let window_began = match nearness {
             Nearness::Far => due.and_then(|due| class.line.next_change(Some(due), Timestamp(0))),
@@ -511,8 +526,8 @@ impl Waiting {
             let (nearness, key) = class.line.place(id, item, now);
             let change = class.line.next_change(item.due_at, now);
             self.changes.extend(change.map(|at| (at, id)));
-            self.places.insert(id, Spot { nearness, key, ..before });
-            self.change_items(before.class, before.nearness, |items| items.remove(before.reached, &before.key));
+            self.places.insert(id, Spot::new(before.class, before.reached, nearness, key));
+            self.change_items(before.class, before.nearness, |items| items.remove(before.reached, &before.key(id)));
             self.change_items(before.class, nearness, |items| items.insert(before.reached, key));
         }
     }

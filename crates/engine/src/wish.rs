@@ -186,7 +186,8 @@ impl State {
             return None;
         }
         // Whoever types an address does not learn whether somebody is known by it, and what of.
-        let wanted = std::iter::once(&customer).chain(listeners).all(|who| self.may_write(*who, &wish.kind, SERVICE));
+        let wants = |who: &CustomerId| self.may_write(*who, &wish.kind, None, SERVICE);
+        let wanted = std::iter::once(&customer).chain(listeners).all(wants);
         if !wanted {
             return Some(text);
         }

@@ -8,7 +8,7 @@ use contract::policy::{
     Queue, Reopen, Route, STEPS_MAX, Step,
 };
 use contract::time::Millis;
-use contract::{AgentId, QueueId};
+use contract::{AgentId, ChannelKind, QueueId};
 use smol_str::SmolStr;
 
 use crate::expr;
@@ -394,6 +394,15 @@ fn roster(policy: &Policy, report: &mut Report) {
             if !policy.routes.iter().any(|route| route.labels.contains(label)) {
                 report.warn(format!("agents.{id}.caps.labels.{label}"), format!("no rule gives the label {label:?}"));
             }
+        }
+    }
+    let calls = |kind: &Option<ChannelKind>| kind.as_ref().is_some_and(|kind| kind.as_str() == "voice");
+    for (n, route) in policy.routes.iter().enumerate().filter(|(_, route)| calls(&route.channel)) {
+        let mut asked = members(policy, &route.queue).peekable();
+        if asked.peek().is_some() && asked.all(|(_, agent)| agent.phone.is_none()) {
+            let message =
+                format!("nobody who works the queue {} has a phone: callers are put through to nobody", route.queue);
+            report.warn(format!("routes[{n}]"), message);
         }
     }
     let accepts = policy.agents.values().any(|agent| agent.auto_accept);

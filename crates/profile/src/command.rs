@@ -87,6 +87,9 @@ impl State {
             }
             AdminCommand::CustomerConsent { customer, consent } => {
                 self.existing(customer)?;
+                if consent.provider.is_some() && consent.channel.is_none() {
+                    return refuse(RefusalKind::Invalid, "consent.provider: is of a channel, which is missing");
+                }
                 let customer = self.kin.root(customer);
                 Ok((customer, vec![Event::CustomerConsentChanged { customer, consent, by: by.clone() }]))
             }

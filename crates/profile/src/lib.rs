@@ -8,6 +8,7 @@
 //! Absent on purpose: async, I/O, clocks, chance, scans. The index is a `DashMap`, looked up by key only.
 
 mod command;
+mod index;
 mod normal;
 mod resolve;
 mod rest;
@@ -15,5 +16,6 @@ mod state;
 mod view;
 
 pub use contract::answer::{CustomerView, Held};
+pub use resolve::stand_in;
 pub use rest::{Kept, Rest};
 pub use state::{Customer, IdentityKey, State, Suggested, thread_fingerprint};

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use contract::SmolStr;
+use contract::call::is_withheld;
 use contract::envelope::{Account, Identity};
 use contract::policy::Identities;
 use phonenumber::country::Id as Country;
@@ -21,8 +22,6 @@ use phonenumber::country::Id as Country;
 /// What programs write where they know nothing. Nobody has such an address.
 const NOTHING: &[&str] =
     &["", "-", "anonymous", "n/a", "na", "nil", "none", "null", "private", "restricted", "undefined", "unknown"];
-/// What carriers send for a number that is withheld: words on a dial (ANONYMOUS, RESTRICTED, UNAVAILABLE, UNKNOWN).
-const WITHHELD: &[&str] = &["266696687", "7378742833", "86282452253", "8656696", "2562533", "8566696687"];
 
 /// The rules of a policy for addresses, ready to be asked.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +60,7 @@ impl Rules {
             "tel" => self.value("tel", &identity.value, region()),
             scheme => self.value(scheme, &identity.value, None),
         };
-        let withheld = identity.scheme == "tel" && WITHHELD.contains(&value.trim_start_matches(['+', '1']));
+        let withheld = identity.scheme == "tel" && is_withheld(&value);
         let nothing = NOTHING.contains(&value.to_ascii_lowercase().as_str());
         let blocked = self.blocked.get(&identity.scheme).is_some_and(|blocked| blocked.contains(&value));
         if withheld || nothing || blocked {

@@ -292,7 +292,10 @@ impl State {
         };
         // A provider that asks for one purpose says which: the others go on.
         let purpose = signal.data.get("purpose").and_then(|value| value.as_str()).map(SmolStr::from);
-        let consent = Consent { channel: Some(envelope.account.kind.clone()), purpose, granted };
+        let channel = Some(envelope.account.kind.clone());
+        // Who blocks us in one app still wants to be written to in another.
+        let provider = envelope.account.medium().cloned();
+        let consent = Consent { channel, provider, purpose, granted };
         Some(Event::CustomerConsentChanged { customer, consent, by: SmolStr::new_static("customer") })
     }
 }
@@ -303,7 +306,8 @@ fn same_kind(one: &IdentityKey, other: &IdentityKey) -> bool {
 }
 
 /// Who a message is from when no address of it says anything: whoever writes on this thread, and nobody else.
-pub(crate) fn stand_in(envelope: &Envelope) -> Identity {
+#[must_use]
+pub fn stand_in(envelope: &Envelope) -> Identity {
     Identity {
         scheme: SmolStr::new_static("thread"),
         value: SmolStr::from(format!("{}/{}", envelope.account.kind, envelope.thread.key)),

@@ -11,8 +11,9 @@ use contract::envelope::Identity;
 use contract::{CustomerId, Envelope, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::index::CLAIMS_MAX;
 use crate::resolve::stand_in;
-use crate::state::{CLAIMS_MAX, Customer, IdentityKey, State};
+use crate::state::{Customer, IdentityKey, State};
 
 /// Customers that rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,19 +169,16 @@ impl State {
             for held in &customer.identities {
                 // What the index did not tell of it any more is not told while it rests either.
                 let key = IdentityKey::of(&held.identity);
-                let verified = self.verified.get(&key).is_some_and(|owner| *owner.value() == *id);
-                let (met, named) = self
-                    .claimed
-                    .get(&key)
-                    .map_or((false, false), |claims| (claims.met.contains(id), claims.named.contains(id)));
+                let (verified, met, named) = self.index.how(&key, *id);
                 for (how, told) in [(How::Verified, verified), (How::Met, met), (How::Named, named)] {
                     keys.extend(told.then(|| (short(&key, how), person)));
                 }
             }
             for held in &customer.identities {
-                self.forget(*id, &held.identity);
+                self.index.forget(*id, &held.identity);
             }
         }
+        self.index.shrink();
         self.resting.keys.extend(keys);
         self.resting.persons.insert(person, rest);
     }
@@ -196,7 +194,7 @@ impl State {
                 for how in [How::Verified, How::Met, How::Named] {
                     self.resting.keys.remove(&(short(&key, how), person));
                 }
-                self.index(id, at, &held.identity, held.assurance);
+                self.index.insert(id, at, &held.identity, held.assurance);
             }
             self.customers.insert(id, customer);
         }

@@ -7,9 +7,9 @@ use contract::envelope::{Account, Assurance, Identity, Scope, fingerprint};
 use contract::kin::Kin;
 use contract::policy::Identities;
 use contract::{CustomerId, Envelope, Event, SmolStr, Timestamp};
-use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::index::Index;
 use crate::normal::Rules;
 use crate::rest::{Rest, Resting};
 
@@ -89,29 +89,13 @@ pub struct State {
     /// Customers who are not in memory.
     #[serde(default, skip_serializing_if = "Resting::is_empty")]
     pub(crate) resting: Resting,
-    /// Verified identities: one customer each.
+    /// Who has which identity.
     #[serde(skip)]
-    pub(crate) verified: DashMap<IdentityKey, CustomerId>,
-    /// Claimed identities: everybody who claims them, those first who have nothing else to be found by. Typing
-    /// somebody's address into a form must not catch that somebody's next message.
-    #[serde(skip)]
-    pub(crate) claimed: DashMap<IdentityKey, Claims>,
+    pub(crate) index: Index,
     /// What the policy says of addresses, and the version that it was read from.
     #[serde(skip)]
     pub(crate) rules: (Option<u64>, Rules),
 }
-
-/// Who claims an identity.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Claims {
-    /// Those who were first met under it, and are found by it.
-    pub(crate) met: BTreeSet<CustomerId>,
-    /// Those who named it besides; no more than [`CLAIMS_MAX`].
-    pub(crate) named: BTreeSet<CustomerId>,
-}
-
-/// How many customers that name an identity are remembered: more is no evidence of anything.
-pub(crate) const CLAIMS_MAX: usize = 16;
 
 impl State {
     /// A tenant without customers.
@@ -183,66 +167,27 @@ impl State {
     }
 
     pub(crate) fn by_verified(&self, identity: &Identity) -> Option<CustomerId> {
-        self.verified.get(&IdentityKey::of(identity)).map(|entry| *entry.value())
+        self.index.verified(&IdentityKey::of(identity))
     }
 
     pub(crate) fn by_claimed(&self, identity: &Identity) -> Option<CustomerId> {
-        self.claimed.get(&IdentityKey::of(identity)).and_then(|claims| claims.met.first().copied())
+        self.index.met(&IdentityKey::of(identity))
     }
 
     /// Everybody who has an identity: who proved it first, then who claims it.
     pub(crate) fn owners(&self, identity: &Identity) -> Vec<CustomerId> {
         let key = IdentityKey::of(identity);
-        let mut owners: Vec<CustomerId> = self.verified.get(&key).map(|entry| *entry.value()).into_iter().collect();
-        if let Some(claims) = self.claimed.get(&key) {
-            owners.extend(claims.met.iter().take(CLAIMS_MAX));
-            owners.extend(&claims.named);
-        }
-        owners
+        self.index.verified(&key).into_iter().chain(self.index.claimed(&key)).collect()
     }
 
     /// Rebuilds the index; for a state that was read from a snapshot.
     pub fn reindex(&mut self) {
-        self.verified.clear();
-        self.claimed.clear();
+        self.index.clear();
         for (id, customer) in &self.customers {
             for (at, held) in customer.identities.iter().enumerate() {
-                self.index(*id, at, &held.identity, held.assurance);
+                self.index.insert(*id, at, &held.identity, held.assurance);
             }
         }
-    }
-
-    /// Indexes the identity that a customer has at a place of its list.
-    pub(crate) fn index(&self, customer: CustomerId, at: usize, identity: &Identity, assurance: Assurance) {
-        let key = IdentityKey::of(identity);
-        match assurance {
-            Assurance::Verified => {
-                self.verified.insert(key, customer);
-            }
-            Assurance::Claimed => {
-                let mut claims = self.claimed.entry(key).or_default();
-                if at == 0 {
-                    claims.met.insert(customer);
-                } else {
-                    claims.named.insert(customer);
-                    // The newest go: in the order of the numbers, so that a snapshot gives the same.
-                    while claims.named.len() > CLAIMS_MAX {
-                        claims.named.pop_last();
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes an identity of a customer out of the index.
-    pub(crate) fn forget(&self, customer: CustomerId, identity: &Identity) {
-        let key = IdentityKey::of(identity);
-        self.verified.remove_if(&key, |_, owner| *owner == customer);
-        if let Some(mut claims) = self.claimed.get_mut(&key) {
-            claims.met.remove(&customer);
-            claims.named.remove(&customer);
-        }
-        self.claimed.remove_if(&key, |_, claims| claims.met.is_empty() && claims.named.is_empty());
     }
 
     /// Evolves a fact into the state. Facts about anything but customers change nothing.
@@ -255,6 +200,8 @@ impl State {
             }
             Event::CustomerIdentityLinked { customer, identity, assurance, source } => {
                 if let Some(known) = self.customers.get_mut(customer) {
+                    // Most have two or three, and there are millions of them.
+                    known.identities.reserve_exact(1);
                     known.identities.push(Held {
                         identity: identity.clone(),
                         assurance: *assurance,
@@ -264,7 +211,7 @@ impl State {
                         of: None,
                     });
                     let at = known.identities.len() - 1;
-                    self.index(*customer, at, identity, *assurance);
+                    self.index.insert(*customer, at, identity, *assurance);
                 }
             }
             Event::CustomerIdentityVerified { customer, identity } => {
@@ -273,19 +220,19 @@ impl State {
                     for held in known.identities.iter_mut().filter(|held| IdentityKey::of(&held.identity) == key) {
                         held.assurance = Assurance::Verified;
                     }
-                    self.forget(*customer, identity);
-                    self.index(*customer, 0, identity, Assurance::Verified);
+                    self.index.forget(*customer, identity);
+                    self.index.insert(*customer, 0, identity, Assurance::Verified);
                 }
             }
             Event::CustomerIdentityUnlinked { customer, identity, .. } => {
                 let key = IdentityKey::of(identity);
                 if let Some(known) = self.customers.get_mut(customer) {
                     known.identities.retain(|held| IdentityKey::of(&held.identity) != key);
-                    self.forget(*customer, identity);
+                    self.index.forget(*customer, identity);
                     // What is first in its list now is what it is found by.
                     let known = self.customers.get(customer).map_or(&[][..], |known| &known.identities);
                     if let Some(first) = known.first() {
-                        self.index(*customer, 0, &first.identity, first.assurance);
+                        self.index.insert(*customer, 0, &first.identity, first.assurance);
                     }
                 }
             }
@@ -347,7 +294,7 @@ impl State {
         for customer in customers {
             if let Some(known) = self.customers.remove(customer) {
                 for held in &known.identities {
-                    self.forget(*customer, &held.identity);
+                    self.index.forget(*customer, &held.identity);
                 }
             }
             self.kin.forget(*customer);
@@ -355,6 +302,7 @@ impl State {
             self.suggestions.retain(|(a, b), _| a != customer && b != customer);
             self.apart.retain(|(a, b)| a != customer && b != customer);
         }
+        self.index.shrink();
         for key in keys.iter().filter_map(|key| u128::from_str_radix(key, 16).ok()) {
             self.gone.insert(key, at);
         }

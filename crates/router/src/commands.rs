@@ -7,9 +7,10 @@ use contract::answer::{AdminAnswer, ShardStatus, StatusView};
 use contract::codec::CONTENT_TYPE;
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind, Reply};
 use contract::feed::ConversationView;
+use contract::outbound::{OutCommand, ThreadWait};
 use contract::subject::{Command, Sender};
 use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, SmolStr, TenantId};
-use engine::CommandInput;
+use engine::{CommandInput, ThreadKey};
 
 use crate::fit::{self, Fit};
 use crate::tenant::Tenant;
@@ -114,6 +115,24 @@ pub(crate) fn conversation_view(tenant: &Tenant, id: ConversationId) -> Option<C
     let view = tenant.engine.conversation_view(id)?;
     let name = tenant.profile.display(view.customer);
     Some(ConversationView { customer_name: name, ..view })
+}
+
+/// How it stands with whoever waits on a thread, with the customer's name where it was said to whom they are put through.
+pub(crate) fn thread_wait(tenant: &Tenant, key: &ThreadKey) -> ThreadWait {
+    let mut wait = tenant.engine.thread_wait(key);
+    let customer = wait.conversation.and_then(|id| tenant.engine.conversation_view(id)).map(|view| view.customer);
+    if let (Some(order), Some(customer)) = (wait.order.as_mut().filter(|order| order.agent.is_some()), customer) {
+        order.customer_name = tenant.profile.display(customer);
+    }
+    wait
+}
+
+/// A command with what its channel cannot know: what the customer of a call is called, for the agent's ear.
+pub(crate) fn addressed(mut command: OutCommand, profile: &profile::State) -> OutCommand {
+    if let Some(order) = command.call.as_mut().filter(|order| order.agent.is_some()) {
+        order.customer_name = profile.display(command.customer);
+    }
+    command
 }
 
 /// The digest of a tenant's state: equal states have equal digests.

@@ -7,19 +7,25 @@ use std::time::{Duration, Instant};
 use bus::{Bus, ErrorKind as BusKind, Publish, Service};
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind};
 use contract::{Timestamp, shard, subject};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::Options;
 use crate::commands::Request;
+use crate::control::{Answer, Ask, Control};
 use crate::error::Error;
-use crate::leader::{Leader, is_deposed};
+use crate::leader::{Leader, Left, is_deposed};
+use crate::membership::{self, Membership};
 use crate::metric::Metric;
 use crate::recover::take_over;
 
 /// Requests that wait for a shard; more are told to come again.
 const REQUESTS_MAX: usize = 4096;
+/// What may be asked of an owner at once; more waits.
+const CONTROLS_MAX: usize = 4;
+/// How long a shard that was left to another router is left to it.
+const LEFT_TO_ANOTHER: Duration = Duration::from_secs(1);
 
 /// Which shards this process leads, and which have an owner at all as far as it knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +45,12 @@ impl Leadership {
 }
 
 type Routes = Arc<RwLock<HashMap<u16, mpsc::Sender<Request>>>>;
+type Levers = Arc<RwLock<HashMap<u16, mpsc::Sender<Control>>>>;
+
+/// Said when a shard becomes free; empty where nobody is meant.
+fn vacated(shard: u16) -> String {
+    format!("{}.free", subject::owner(shard))
+}
 
 /// A running router.
 pub struct Router {
@@ -46,6 +58,7 @@ pub struct Router {
     leadership: watch::Receiver<Leadership>,
     shards: Vec<JoinHandle<()>>,
     dispatcher: JoinHandle<()>,
+    balancer: JoinHandle<()>,
 }
 
 impl Router {
@@ -61,6 +74,17 @@ impl Router {
         let routes = Routes::default();
         let requests = bus.service(service()).await?;
         let dispatcher = tokio::spawn(dispatch(bus.clone(), requests, Arc::clone(&routes), options.shards));
+        let levers = Levers::default();
+        let heirs = Arc::new(RwLock::new(HashMap::new()));
+        let balance = Balance {
+            membership: Membership::new(bus.clone(), options.instance.clone()),
+            shards: options.shards,
+            leadership: leadership.clone(),
+            levers: Arc::clone(&levers),
+            heirs: Arc::clone(&heirs),
+            stop: stopped.clone(),
+        };
+        let balancer = tokio::spawn(balance.run());
         let shards = (0..options.shards)
             .map(|shard| {
                 let seat = Seat {
@@ -68,13 +92,15 @@ impl Router {
                     shard,
                     options: options.clone(),
                     routes: Arc::clone(&routes),
+                    levers: Arc::clone(&levers),
+                    heirs: Arc::clone(&heirs),
                     report: Arc::clone(&report),
                     stop: stopped.clone(),
                 };
                 tokio::spawn(seat.run())
             })
             .collect();
-        Ok(Self { stop, leadership, shards, dispatcher })
+        Ok(Self { stop, leadership, shards, dispatcher, balancer })
     }
 
     /// Which shards are led.
@@ -92,6 +118,9 @@ impl Router {
             }
         }
         self.dispatcher.abort();
+        if let Err(error) = self.balancer.await {
+            error!(%error, "the balance ended badly");
+        }
     }
 }
 
@@ -143,21 +172,85 @@ struct Seat {
     shard: u16,
     options: Options,
     routes: Routes,
+    levers: Levers,
+    /// Who a shard is left to, when it is.
+    heirs: Heirs,
     report: Arc<watch::Sender<Leadership>>,
     stop: watch::Receiver<bool>,
+}
+
+type Heirs = Arc<RwLock<HashMap<u16, String>>>;
+
+/// Keeps each router leading about as many shards as the others.
+struct Balance {
+    membership: Membership,
+    shards: u16,
+    leadership: watch::Receiver<Leadership>,
+    levers: Levers,
+    heirs: Heirs,
+    stop: watch::Receiver<bool>,
+}
+
+impl Balance {
+    async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stopping(&mut stop) => return self.membership.leave().await,
+                () = tokio::time::sleep(membership::BEAT) => {}
+            }
+            let led = &self.leadership.borrow().led.clone();
+            let led = (0..self.shards).filter(|shard| led.get(usize::from(*shard)) == Some(&true)).collect();
+            if let Err(error) = self.membership.beat(led).await {
+                debug!(%error, "the other routers are not known");
+                continue;
+            }
+            let moved = self.membership.next_move();
+            if let Ok(mut heirs) = self.heirs.write() {
+                // For when we stop. A shard that is to move now goes to whom it is to move to.
+                let all = (0..self.shards).filter_map(|shard| Some((shard, self.membership.heir(shard)?)));
+                *heirs = all.chain(moved.clone()).collect();
+            }
+            let Some((shard, to)) = moved else { continue };
+            let lever = self.levers.read().ok().and_then(|levers| levers.get(&shard).cloned());
+            if let Some(lever) = lever
+                && lever.try_send(Control::Yield).is_ok()
+            {
+                info!(shard, to, "leaving a shard to another router");
+            }
+        }
+    }
 }
 
 impl Seat {
     async fn run(self) {
         let mut backoff = Duration::from_millis(100);
+        let mut vacancies = loop {
+            match self.bus.subscribe(&vacated(self.shard)).await {
+                Ok(vacancies) => break vacancies,
+                Err(error) => warn!(shard = self.shard, %error, "vacancies cannot be heard of; trying again"),
+            }
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = stopping(&mut stop) => return,
+                () = tokio::time::sleep(backoff) => {}
+            }
+        };
+        let mut left_to_another = false;
         loop {
             let mut stop = self.stop.clone();
             tokio::select! {
                 () = stopping(&mut stop) => return,
-                () = self.wait_for_vacancy() => {}
+                () = self.wait_for_vacancy(&mut vacancies, left_to_another) => {}
             }
+            left_to_another = false;
             match self.reign().await {
-                Ok(()) => return,
+                Ok(Left::Stopped) => return self.vacate().await,
+                Ok(Left::Yielded) => {
+                    self.vacate().await;
+                    left_to_another = true;
+                    backoff = Duration::from_millis(100);
+                }
                 Err(error) if is_deposed(&error) => {
                     info!(shard = self.shard, %error, "another process leads the shard");
                     metrics::counter!(Metric::Deposed.name()).increment(1);
@@ -177,9 +270,20 @@ impl Seat {
         }
     }
 
-    /// Returns when nobody answers for the shard, twice in a row.
-    async fn wait_for_vacancy(&self) {
+    /// Tells the other routers that nobody leads the shard, and who should.
+    async fn vacate(&self) {
+        let heir = self.heirs.read().ok().and_then(|heirs| heirs.get(&self.shard).cloned()).unwrap_or_default();
+        let publish = Publish { subject: vacated(self.shard), payload: heir.into(), ..Publish::default() };
+        if let Err(error) = self.bus.send(publish).await {
+            debug!(shard = self.shard, %error, "the others find the vacancy by themselves");
+        }
+    }
+
+    /// Returns when nobody answers for the shard, twice in a row, or its owner left it to us. What was left to another
+    /// is left to it for a while.
+    async fn wait_for_vacancy(&self, vacancies: &mut bus::Subscription, left_to_another: bool) {
         let mut misses = 0;
+        let mut not_before = left_to_another.then(|| Instant::now() + LEFT_TO_ANOTHER);
         loop {
             let ping = Publish { subject: subject::owner(self.shard), ..Publish::default() };
             match self.bus.request(ping, self.options.ping_timeout).await {
@@ -191,32 +295,47 @@ impl Seat {
                 // Our own connection is the trouble: that says nothing of the owner.
                 Err(error) => debug!(shard = self.shard, %error, "the owner could not be asked"),
             }
-            if misses >= 2 {
+            if misses >= 2 && not_before.is_none_or(|time| Instant::now() >= time) {
                 return;
             }
             let pause = if misses > 0 { self.options.ping_every / 4 } else { self.options.ping_every };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                Some(vacancy) = vacancies.next() => {
+                    if vacancy.payload.is_empty() || vacancy.payload == self.options.instance.as_bytes() {
+                        return;
+                    }
+                    not_before = Some(Instant::now() + LEFT_TO_ANOTHER);
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 
     /// Takes the shard over and leads it.
-    async fn reign(&self) -> Result<(), Error> {
+    async fn reign(&self) -> Result<Left, Error> {
         let began = Instant::now();
         let now = Timestamp(runtime::clock::now());
         let recovered = take_over(&self.bus, self.shard, &self.options.instance, now).await?;
         let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
         let leader = Leader::new(self.bus.clone(), self.shard, self.options.clone(), recovered);
-        let answering = self.answer_pings().await?;
+        let (lever, mut controls) = mpsc::channel(CONTROLS_MAX);
+        let answering = self.answer_pings(lever.clone()).await?;
         if let Ok(mut routes) = self.routes.write() {
             routes.insert(self.shard, sender);
+        }
+        if let Ok(mut levers) = self.levers.write() {
+            levers.insert(self.shard, lever);
         }
         self.say(true, true);
         metrics::histogram!(Metric::TakeoverSeconds.name()).record(began.elapsed().as_secs_f64());
         debug!(shard = self.shard, ms = began.elapsed().as_millis(), "leading");
-        let led = leader.lead(&mut requests, self.stop.clone()).await;
+        let led = leader.lead(&mut requests, &mut controls, self.stop.clone()).await;
         answering.abort();
         if let Ok(mut routes) = self.routes.write() {
             routes.remove(&self.shard);
+        }
+        if let Ok(mut levers) = self.levers.write() {
+            levers.remove(&self.shard);
         }
         self.say(false, false);
         led
@@ -224,13 +343,17 @@ impl Seat {
 
     /// Answers for the shard, from a task of its own: an append that waits for the bus is no reason to
     /// be deposed.
-    async fn answer_pings(&self) -> Result<JoinHandle<()>, Error> {
+    async fn answer_pings(&self, lever: mpsc::Sender<Control>) -> Result<JoinHandle<()>, Error> {
         let mut pings = self.bus.subscribe(&subject::owner(self.shard)).await?;
         self.bus.flush().await?;
         let (bus, instance) = (self.bus.clone(), self.options.instance.clone());
         Ok(tokio::spawn(async move {
             while let Some(ping) = pings.next().await {
                 let Some(subject) = ping.reply else { continue };
+                if !ping.payload.is_empty() {
+                    tokio::spawn(answer_question(bus.clone(), subject, ping.payload, lever.clone()));
+                    continue;
+                }
                 let answer = Publish { subject, payload: instance.clone().into(), ..Publish::default() };
                 if let Err(error) = bus.send(answer).await {
                     warn!(%error, "a ping could not be answered");
@@ -256,6 +379,26 @@ impl Seat {
         metrics::gauge!(Metric::ShardsLed.name()).set(count);
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!(Metric::Shards.name()).set(self.report.borrow().led.len() as f64);
+    }
+}
+
+/// Has the leader answer between two batches.
+async fn answer_question(bus: Bus, subject: String, question: bytes::Bytes, lever: mpsc::Sender<Control>) {
+    let answer = match serde_json::from_slice::<Ask>(&question) {
+        Ok(question) => {
+            let (sender, receiver) = oneshot::channel();
+            // A leader that ends meanwhile answers nothing: whoever asks finds the next one.
+            if lever.send(Control::Ask(question, sender)).await.is_err() {
+                return;
+            }
+            let Ok(answer) = receiver.await else { return };
+            answer
+        }
+        Err(_) => Answer::Refused("this version does not know that question".to_owned()),
+    };
+    let payload = serde_json::to_vec(&answer).unwrap_or_default();
+    if let Err(error) = bus.send(Publish { subject, payload: payload.into(), ..Publish::default() }).await {
+        warn!(%error, "an answer could not be given");
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use bus::{Bus, Publish, topology};
+use bus::{Bus, Publish, Stored, topology};
 use contract::codec::CONTENT_TYPE;
 use contract::envelope::{Envelope, Identity, Part};
 use contract::event::decode_events;
@@ -14,6 +14,9 @@ use contract::outbound::OutCommand;
 use contract::token::encode;
 use contract::{ConversationId, CustomerId, Encoding, Event, SmolStr, TenantId, subject};
 use futures_util::StreamExt;
+use profile::stand_in;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -64,6 +67,8 @@ impl Traces {
         self.note_parts(&envelope.content);
         self.objects.extend(envelope.raw_ref.as_ref().map(|raw| raw.store_key.clone()));
         self.objects.extend(envelope.mail.as_ref().and_then(|mail| mail.headers_ref.clone()));
+        let recording = envelope.call.as_ref().and_then(|call| call.recording.as_ref());
+        self.objects.extend(recording.and_then(|recording| recording.store_key.clone()));
         self.identities.push(envelope.sender.identity.clone());
         self.identities.extend(envelope.sender.aliases.iter().cloned());
     }
@@ -125,7 +130,8 @@ pub(crate) async fn erase(
             bucket.erase(&entry.key).await?;
         }
     }
-    let commands = waiting_for(&bus, &customers).await?;
+    let commands = waiting(&bus, topology::OUT, |stored| is_for(stored, &customers)).await?;
+    let fetches = waiting(&bus, topology::FETCH, |stored| is_from(stored, &tenant, &traces.identities)).await?;
     let names: Vec<&SmolStr> = traces
         .identities
         .iter()
@@ -141,32 +147,59 @@ pub(crate) async fn erase(
         .filter(|stored| names.iter().any(|name| holds(&stored.payload, name.as_bytes())))
         .map(|stored| stored.seq)
         .collect();
-    let counts = (facts.len(), traces.objects.len(), commands.len(), dead.len());
+    let counts = (facts.len(), traces.objects.len(), commands.len(), fetches.len(), dead.len());
     overwrite(&bus, topology::OUT, commands).await?;
+    overwrite(&bus, topology::FETCH, fetches).await?;
     overwrite(&bus, topology::DEAD, dead).await?;
     // Last, since all the rest is found by it.
     overwrite(&bus, topology::EVENTS, facts).await?;
-    info!(tenant = %tenant, facts = counts.0, attachments = counts.1, commands = counts.2, dead = counts.3, "erased a customer");
+    info!(tenant = %tenant, facts = counts.0, attachments = counts.1, commands = counts.2, fetches = counts.3, dead = counts.4, "erased a customer");
     Ok(())
 }
 
-/// The commands to channels that wait for a customer. A work queue can be read by its workers alone, so each is asked for.
-async fn waiting_for(bus: &Bus, customers: &[CustomerId]) -> Result<Vec<u64>, Error> {
-    let state = bus.stream_state(topology::OUT).await?;
+/// What waits in a work queue and is a customer's. It can be read by its workers alone, so each is asked for.
+async fn waiting(bus: &Bus, stream: &str, is_theirs: impl Fn(&Stored) -> bool) -> Result<Vec<u64>, Error> {
+    let state = bus.stream_state(stream).await?;
     let mut found = Vec::new();
     let mut reads = futures_util::stream::iter(state.first.max(1)..=state.last)
-        .map(|seq| bus.get(topology::OUT, seq))
+        .map(|seq| bus.get(stream, seq))
         .buffer_unordered(IN_FLIGHT_MAX);
     while let Some(stored) = reads.next().await {
-        let Some(stored) = stored? else { continue };
-        let content_type = stored.headers.get(CONTENT_TYPE);
-        let Ok(encoding) = Encoding::detect(content_type, &stored.payload) else { continue };
-        let command: Result<OutCommand, _> = encoding.decode(&stored.payload, stored.payload.len());
-        if command.is_ok_and(|command| customers.contains(&command.customer)) {
-            found.push(stored.seq);
-        }
+        found.extend(stored?.filter(|stored| is_theirs(stored)).map(|stored| stored.seq));
     }
     Ok(found)
+}
+
+/// Whether a command to a channel is for one of these customers.
+fn is_for(stored: &Stored, customers: &[CustomerId]) -> bool {
+    decoded::<OutCommand>(stored).is_some_and(|command| customers.contains(&command.customer))
+}
+
+/// Whether what is still to be fetched is of a message of somebody who is known like this.
+fn is_from(stored: &Stored, tenant: &TenantId, identities: &[Identity]) -> bool {
+    /// What counts of a channel's own note of what it has to fetch.
+    #[derive(Deserialize)]
+    struct Fetch {
+        tenant: TenantId,
+        envelope: Envelope,
+    }
+    let Some(Fetch { tenant: of, envelope }) = decoded(stored) else { return false };
+    // Somebody without any address is known by the thread.
+    let sender = &envelope.sender;
+    let alone = stand_in(&envelope);
+    let mut known_by = [&sender.identity, &alone].into_iter().chain(&sender.aliases);
+    of == *tenant && known_by.any(|own| identities.iter().any(|identity| is_same(identity, own)))
+}
+
+/// Whether two identities are one. A telephone number is spelled anew when it is taken in; how it came stays beside it.
+fn is_same(held: &Identity, came: &Identity) -> bool {
+    let value = held.value == came.value || held.raw.as_ref() == Some(&came.value);
+    value && held.scheme == came.scheme && held.scope == came.scope && held.scope_id == came.scope_id
+}
+
+fn decoded<T: DeserializeOwned>(stored: &Stored) -> Option<T> {
+    let encoding = Encoding::detect(stored.headers.get(CONTENT_TYPE), &stored.payload).ok()?;
+    encoding.decode(&stored.payload, stored.payload.len()).ok()
 }
 
 fn keys<T: std::fmt::Display>(tenant: &TenantId, ids: impl Iterator<Item = T>) -> Vec<String> {
@@ -204,10 +237,11 @@ pub(crate) async fn overwrite_before(bus: &Bus, shard: u16, seq: u64, cursor: u6
             overwrite(bus, &stream, (first.max(1)..below).collect()).await?;
             bus.purge_below(&stream, below).await?;
         }
-        // What earlier checkpoints let go of, and commands that were carried out. An `IN` of which all is decided has no file.
+        // What earlier checkpoints let go of, commands that were carried out, and what was fetched. An `IN` of which all is decided has no file.
         let prefix = subject::PREFIX;
         turn_over(bus, &topology::journal_stream(shard), &format!("{prefix}.journal.{shard}.filler")).await?;
         turn_over(bus, topology::OUT, &format!("{prefix}.out.-.-.filler")).await?;
+        turn_over(bus, topology::FETCH, &format!("{prefix}.fetch.-.-.filler")).await?;
         Ok::<(), Error>(())
     };
     match overwritten.await {

@@ -54,6 +54,7 @@ impl Feeds {
         record: &Arc<EventRecord>,
         encoded: &[u8],
         context: Option<&Context>,
+        trace: Option<&str>,
     ) {
         let encoding = self.keep(agent, seq, record);
         let payload = match encoding {
@@ -68,6 +69,7 @@ impl Feeds {
             subject: subject::feed(&record.tenant, agent, record.event.name()),
             payload: payload.into(),
             content_type: Some(encoding.content_type()),
+            headers: trace.map(|trace| (runtime::trace::PARENT, trace.to_owned())).into_iter().collect(),
             ..Publish::default()
         };
         self.send(publish).await;

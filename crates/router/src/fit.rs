@@ -1,6 +1,6 @@
 //! Keeps answers below the contract's limit: what does not fit is left out, never cut.
 
-use contract::answer::{AdminAnswer, Context, History};
+use contract::answer::{AdminAnswer, Context, History, MediaPiece};
 use contract::command::{Done, Refusal, RefusalKind, Reply};
 use contract::feed::Sync;
 use contract::limits::REPLY_BYTES_MAX;
@@ -24,6 +24,8 @@ impl Fit for Done {}
 // What was missed is all or nothing: the router answers with a snapshot instead.
 impl Fit for Sync {}
 impl Fit for ThreadWait {}
+// It was cut to fit.
+impl Fit for MediaPiece {}
 
 impl Fit for History {
     fn shorten(&mut self, excess: usize, encoding: Encoding) -> bool {

@@ -8,8 +8,9 @@ use bus::Bus;
 use contract::answer::History;
 use contract::codec::CONTENT_TYPE;
 use contract::command::{Refusal, RefusalKind};
+use contract::envelope::{Media, Part};
 use contract::event::decode_events;
-use contract::{ConversationId, CustomerId, EventRecord, TenantId, subject};
+use contract::{ConversationId, CustomerId, Envelope, Event, EventRecord, TenantId, subject};
 use engine::ThreadKey;
 
 use crate::facts::POSITION;
@@ -95,10 +96,28 @@ impl Past {
         let filters = customers.iter().map(|customer| subject::event_messages(tenant, *customer));
         let mut records = self.collect_all(filters, limit + 1).await?;
         // What is shown on another thread too was said once.
-        records.retain(|record| !matches!(*record.event, contract::Event::MessageMirrored { .. }));
+        records.retain(|record| !matches!(*record.event, Event::MessageMirrored { .. }));
         let more = records.len() > limit;
         records.drain(..records.len().saturating_sub(limit));
         Ok(History { customer, records, more })
+    }
+
+    /// Whether something that came from a customer holds a medium. What agents sent does not count: they may name in it
+    /// whatever they like.
+    pub(crate) async fn holds_medium(
+        self,
+        tenant: &TenantId,
+        customers: &[CustomerId],
+        store_key: &str,
+    ) -> Result<bool, Refusal> {
+        let filters = customers.iter().map(|customer| subject::event_messages(tenant, *customer));
+        let facts = self.collect_all(filters, FACTS_MAX).await?;
+        Ok(facts.iter().any(|record| match &*record.event {
+            Event::MessageReceived { envelope, .. } | Event::MessageAmended { envelope, .. } => {
+                media_of(envelope).any(|media| media.store_key.as_deref() == Some(store_key))
+            }
+            _ => false,
+        }))
     }
 
     /// The messages of a thread after a number, oldest first: the next ones, so that whoever has fallen
@@ -163,6 +182,15 @@ impl Past {
         facts.retain(|record| record.conversation == Some(conversation));
         Ok(facts)
     }
+}
+
+/// The media of an envelope: attachments, and what was recorded of a call.
+fn media_of(envelope: &Envelope) -> impl Iterator<Item = &Media> {
+    let attached = envelope.content.iter().filter_map(|part| match part {
+        Part::Media(media) => Some(media),
+        _ => None,
+    });
+    attached.chain(envelope.call.iter().filter_map(|call| call.recording.as_ref()))
 }
 
 /// Records from memory as an answer carries them.

@@ -4,6 +4,7 @@
 mod answering;
 mod batch;
 mod forgetting;
+mod holding;
 mod resting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,13 +20,15 @@ use contract::journal::{Behind, Checkpoint, Entry, Position};
 use contract::outbound::{Author, Live};
 use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
 use engine::{Answer, CommandInput, Emitted, Liveness, Shadow, Step};
+use runtime::trace;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::Options;
 use crate::classify::{ANSWERS_MAX, Found};
-use crate::commands::{Asked, ReplyTo, Request};
+use crate::commands::{Asked, ReplyTo, Request, addressed};
+use crate::control::{Control, Controls};
 use crate::erase::Erasure;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Fact;
@@ -49,6 +52,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 const CHECK_CONVERSATIONS_MAX: usize = 20_000;
 /// How long a drain waits for outputs and the last checkpoint.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Conversations whose traces are remembered.
+const TRACES_MAX: usize = 100_000;
 /// Most questions about the past that are answered at once; more are told to come again.
 const HISTORY_MAX: usize = 64;
 
@@ -92,8 +97,21 @@ pub(crate) struct Leader {
     shadows: BTreeMap<TenantId, Shadow>,
     /// Customers who leave memory, or are not in it.
     resting: resting::Resting,
+    /// Nothing is decided until then.
+    held_until: Option<tokio::time::Instant>,
+    /// The traces of the customers' newest messages, by conversation.
+    traces: BTreeMap<(TenantId, ConversationId), String>,
     /// The process ends.
     stop: watch::Receiver<bool>,
+}
+
+/// How a leadership came to a good end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// The process ends.
+    Stopped,
+    /// Another process is to lead.
+    Yielded,
 }
 
 /// What a batch led to, before it is in the journal.
@@ -106,6 +124,10 @@ struct Decided {
     questions: Vec<(TenantId, ReplyTo, Asked)>,
     /// Everything in `IN` up to this sequence is decided.
     cursor: u64,
+    /// The trace that what is decided now is part of.
+    trace: Option<String>,
+    /// What is being decided; each ends when the batch is written.
+    spans: Vec<trace::Span>,
 }
 
 /// A fact before it is in the journal.
@@ -114,6 +136,7 @@ struct DecidedFact {
     at: Timestamp,
     emitted: Emitted,
     dead: Option<(Bytes, Option<String>)>,
+    trace: Option<String>,
 }
 
 /// The answer to a command, to be given once the journal holds what it brought about.
@@ -138,6 +161,8 @@ enum Wake {
     Erased(Result<Result<(), Error>, tokio::task::JoinError>),
     Overwritten(Result<bool, tokio::task::JoinError>),
     Rested(Result<Vec<resting::Ready>, tokio::task::JoinError>),
+    Control(Control),
+    GoOn,
     Stop,
 }
 
@@ -184,18 +209,21 @@ impl Leader {
             asked: lookup::Asked::default(),
             shadows: BTreeMap::new(),
             resting: resting::Resting::default(),
+            held_until: None,
+            traces: BTreeMap::new(),
             stop: watch::channel(false).1,
         };
         leader.note_stale(recovered.stale);
         leader
     }
 
-    /// Leads until told to stop or deposed. Gives the bus what is owed before it returns `Ok`.
+    /// Leads until told to stop or to yield, or deposed. Gives the bus what is owed before it returns `Ok`.
     pub(crate) async fn lead(
         mut self,
         requests: &mut mpsc::Receiver<Request>,
+        controls: &mut Controls,
         mut stop: watch::Receiver<bool>,
-    ) -> Result<(), Error> {
+    ) -> Result<Left, Error> {
         self.stop = stop.clone();
         let mut reader = self.bus.read(&format!("IN-{}", self.shard_no), self.shard.cursor + 1, None).await?;
         let mut beat = interval(Duration::from_millis(HEARTBEAT_MS));
@@ -204,11 +232,14 @@ impl Leader {
         self.beat().await;
         loop {
             let due = self.next_deadline();
+            let held = self.held_until;
             let wake = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Wake::Stop,
-                () = sleep_until(due) => Wake::Time,
-                stored = reader.next() => Wake::Input(stored),
+                Some(control) = controls.recv() => Wake::Control(control),
+                () = until(held), if held.is_some() => Wake::GoOn,
+                () = sleep_until(due), if held.is_none() => Wake::Time,
+                stored = reader.next(), if held.is_none() => Wake::Input(stored),
                 request = requests.recv() => Wake::Request(request),
                 _ = beat.tick() => Wake::Beat,
                 _ = flush.tick() => Wake::Flush,
@@ -218,20 +249,40 @@ impl Leader {
                 done = finished(&mut self.overwriting) => Wake::Overwritten(done),
                 done = finished(&mut self.resting.round) => Wake::Rested(done),
                 // We hold a sender ourselves, so that there is always a next one.
-                Some(found) = self.found.1.recv() => Wake::Found(found),
-                Some(found) = self.looked_up.1.recv() => Wake::LookedUp(found),
+                Some(found) = self.found.1.recv(), if held.is_none() => Wake::Found(found),
+                Some(found) = self.looked_up.1.recv(), if held.is_none() => Wake::LookedUp(found),
             };
             let led = match wake {
-                Wake::Stop => return self.drain().await,
+                Wake::Stop => return self.drain().await.map(|()| Left::Stopped),
+                Wake::Control(Control::Yield) => return self.drain().await.map(|()| Left::Yielded),
+                Wake::Control(Control::Ask(question, answer)) => match self.asked(&question).await {
+                    Ok(said) => {
+                        // Whoever no longer waits asks again.
+                        let _ = answer.send(said);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                Wake::GoOn => {
+                    self.go_on();
+                    Ok(())
+                }
                 Wake::Time => self.time_came().await,
                 Wake::Input(Ok(stored)) => self.batch(Some(stored), None, &mut reader, requests).await,
                 Wake::Input(Err(error)) => Err(error.into()),
+                Wake::Request(Some(request)) if held.is_some() => {
+                    let (to, _) = request.read();
+                    let rests = Refusal::new(RefusalKind::Unavailable, "a backup is being taken; try again");
+                    self.send(to.refused(rests)).await;
+                    Ok(())
+                }
                 Wake::Request(Some(request)) => self.batch(None, Some(request), &mut reader, requests).await,
-                Wake::Request(None) => return self.drain().await,
+                Wake::Request(None) => return self.drain().await.map(|()| Left::Stopped),
                 Wake::Beat => {
                     self.beat().await;
                     Ok(())
                 }
+                Wake::Flush if held.is_some() => Ok(()),
                 Wake::Flush => {
                     self.flush();
                     self.next_erasure();
@@ -487,12 +538,13 @@ impl Leader {
             for (agent, seq) in &fact.emitted.reach.feeds {
                 // Only who gets it needs to know what went before.
                 let context = context.as_ref().filter(|_| record.event.agent() == Some(agent));
-                self.feeds.push(agent, *seq, &record, &encoded, context).await;
+                self.feeds.push(agent, *seq, &record, &encoded, context, fact.trace.as_deref()).await;
             }
             self.signal(&record, &fact.emitted).await;
-            let engine = self.shard.tenants.get(&fact.tenant).map(|tenant| &tenant.engine);
-            let command =
-                engine.and_then(|engine| engine.out_command(&fact.tenant, fact.at, &record.event, &fact.emitted.reach));
+            let command = self.shard.tenants.get(&fact.tenant).and_then(|tenant| {
+                let command = tenant.engine.out_command(&fact.tenant, fact.at, &record.event, &fact.emitted.reach)?;
+                Some(addressed(command, &tenant.profile))
+            });
             if let (Event::InputRejected { in_seq, index, subject, reason }, payload) = (&*record.event, fact.dead) {
                 jobs.push(Job::Dead(Box::new(Dead {
                     tenant: fact.tenant.clone(),
@@ -505,12 +557,32 @@ impl Leader {
                     payload,
                 })));
             }
-            jobs.extend(command.map(|command| Job::Command(Box::new(command), position)));
+            let traced = self.traced(&record, fact.trace);
+            jobs.extend(command.map(|command| Job::Command(Box::new(command), position, traced)));
             if !record.event.is_internal() {
                 facts.push(Fact::new(&record, encoded));
             }
         }
         self.outputs.push(Batch { seq, facts, jobs }).await;
+    }
+
+    /// The trace that an answer is part of: the one that its command came with, else that of the customer's newest
+    /// message in the conversation, so that the way from the webhook to the agent and back is one.
+    fn traced(&mut self, record: &EventRecord, trace: Option<String>) -> Option<String> {
+        let conversation = (record.tenant.clone(), record.conversation?);
+        match &*record.event {
+            Event::MessageReceived { .. } => {
+                if self.traces.len() >= TRACES_MAX {
+                    self.traces.clear();
+                }
+                if let Some(trace) = trace {
+                    self.traces.insert(conversation, trace);
+                }
+                None
+            }
+            Event::ConversationClosed { .. } => self.traces.remove(&conversation),
+            _ => trace.or_else(|| self.traces.get(&conversation).cloned()),
+        }
     }
 
     /// Tells channels, lossily, who is with a conversation.
@@ -760,7 +832,18 @@ impl Decided {
             at,
             emitted,
             dead: dead.clone(),
+            trace: self.trace.clone(),
         }));
+    }
+
+    /// What is decided from now on is part of a trace.
+    fn begin_trace(&mut self, parent: Option<&str>) {
+        if parent.is_none() && !trace::is_on() {
+            return;
+        }
+        let span = trace::start("decide", trace::Kind::Consumer, parent);
+        self.trace = span.context();
+        self.spans.push(span);
     }
 
     fn refuse(&mut self, to: ReplyTo, refusal: Refusal) {
@@ -779,6 +862,13 @@ async fn sleep_until(due: Option<Timestamp>) {
     match due {
         // Looked at again every minute, since the wall clock may be set.
         Some(due) => tokio::time::sleep(Duration::from_millis(due.since(now()).0.min(60_000))).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

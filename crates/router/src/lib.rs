@@ -18,6 +18,7 @@
 mod checkpoint;
 mod classify;
 mod commands;
+mod control;
 mod election;
 mod erase;
 mod error;
@@ -28,6 +29,8 @@ mod history;
 mod journal;
 mod leader;
 mod lookup;
+mod media;
+mod membership;
 mod metric;
 mod outputs;
 mod pack;
@@ -43,6 +46,7 @@ mod transcript;
 
 pub use commands::digest;
 pub use contract::answer::{AdminAnswer, ConversationDetail, CustomerDetail, ShardStatus, StatusView};
+pub use control::{Held, hold, release};
 pub use election::{Leadership, Router};
 pub use error::{Error, ErrorKind};
 pub use metric::Metric;

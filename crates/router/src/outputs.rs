@@ -36,8 +36,8 @@ const RECORDS_MAX: usize = 65_536;
 
 /// One thing to store at once.
 pub(crate) enum Job {
-    /// A message to send, for `OUT`.
-    Command(Box<OutCommand>, Position),
+    /// A message to send, for `OUT`, and the trace that it is part of.
+    Command(Box<OutCommand>, Position, Option<String>),
     /// An input that could not be processed, for `DEAD`.
     Dead(Box<Dead>),
 }
@@ -187,7 +187,7 @@ impl Jobs {
         let shard = self.shard;
         Box::pin(async move {
             match job {
-                Job::Command(command, position) => store_command(&bus, &command, position).await,
+                Job::Command(command, position, trace) => store_command(&bus, &command, position, trace).await,
                 Job::Dead(dead) => store_dead(&bus, shard, *dead).await,
             }
             (lane, record)
@@ -199,7 +199,7 @@ impl Job {
     /// What it must not overtake.
     fn lane(&self) -> String {
         match self {
-            Self::Command(command, _) => {
+            Self::Command(command, ..) => {
                 let subject = subject::out(&command.tenant, &command.account.kind, &command.account.id);
                 format!("{subject} {}", command.thread.key)
             }
@@ -229,13 +229,14 @@ impl Pause {
 
 /// Stores a command to a channel. A repeat within the dedup window is dropped by the server, a later
 /// one by the channel's ledger.
-async fn store_command(bus: &Bus, command: &OutCommand, position: Position) {
+async fn store_command(bus: &Bus, command: &OutCommand, position: Position, trace: Option<String>) {
     let payload = Bytes::from(Encoding::MsgPack.encode(command).unwrap_or_default());
     let publish = Publish {
         subject: subject::out(&command.tenant, &command.account.kind, &command.account.id),
         payload,
         content_type: Some(Encoding::MsgPack.content_type()),
         msg_id: Some(position.to_string()),
+        headers: trace.map(|trace| (runtime::trace::PARENT, trace)).into_iter().collect(),
         ..Publish::default()
     };
     store_until_acked(bus, publish).await;

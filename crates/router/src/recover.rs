@@ -9,6 +9,7 @@ use contract::subject::{self, Journal as Which};
 use contract::{Timestamp, subject as subjects};
 use tracing::{debug, info, warn};
 
+use crate::commands::addressed;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Fact;
 use crate::feeds::Feeds;
@@ -185,10 +186,11 @@ async fn replay_tail(
 
 /// The commands and dead letters of a replayed fact.
 fn jobs_of(shard: &Recovering, replayed: &Replayed, record: &contract::EventRecord, position: Position) -> Vec<Job> {
-    let engine = shard.tenants.get(&replayed.tenant).map(|tenant| &tenant.engine);
     let event = &record.event;
-    let command =
-        engine.and_then(|engine| engine.out_command(&replayed.tenant, replayed.at, event, &replayed.emitted.reach));
+    let command = shard.tenants.get(&replayed.tenant).and_then(|tenant| {
+        let command = tenant.engine.out_command(&replayed.tenant, replayed.at, event, &replayed.emitted.reach)?;
+        Some(addressed(command, &tenant.profile))
+    });
     let mut jobs = Vec::new();
     if let contract::Event::InputRejected { in_seq, index, subject, reason } = &**event {
         jobs.push(Job::Dead(Box::new(Dead {
@@ -202,7 +204,7 @@ fn jobs_of(shard: &Recovering, replayed: &Replayed, record: &contract::EventReco
             payload: None,
         })));
     }
-    jobs.extend(command.map(|command| Job::Command(Box::new(command), position)));
+    jobs.extend(command.map(|command| Job::Command(Box::new(command), position, None)));
     jobs
 }
 

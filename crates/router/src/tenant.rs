@@ -231,7 +231,7 @@ impl Tenant {
 #[derive(Debug, Default)]
 pub(crate) struct TenantReplay {
     pub(crate) engine: engine::Replay,
-    profile: profile::State,
+    pub(crate) profile: profile::State,
 }
 
 impl TenantReplay {

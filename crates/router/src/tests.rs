@@ -2,6 +2,7 @@
 //! who repairs it. The rows of the crash matrix that need one's hands inside; the whole processes are
 //! killed in the system tests.
 
+mod calls;
 mod rest;
 
 use std::path::{Path, PathBuf};
@@ -477,7 +478,8 @@ async fn two_writers_on_purpose_do_no_harm() {
     let (_requests, mut requests) = tokio::sync::mpsc::channel(1);
     let recovered = take_over(&theirs, SHARD, "second", Timestamp(runtime::clock::now())).await.unwrap();
     let second = crate::leader::Leader::new(theirs.clone(), SHARD, options("second"), recovered);
-    let leading = tokio::spawn(async move { second.lead(&mut requests, stop.1).await });
+    let (_controls, mut controls) = tokio::sync::mpsc::channel(1);
+    let leading = tokio::spawn(async move { second.lead(&mut requests, &mut controls, stop.1).await });
     for n in 0..50 {
         say(&ours, &format!("b{n}")).await;
     }

@@ -581,7 +581,7 @@ impl<'a> World<'a> {
         let here = self.people.get(agent).is_some_and(|person| person.here);
         let Some(known) = self.machine.process.engine.conversation(id).filter(|_| here) else { return };
         let Some(name) = self.machine.book.name_of(id) else { return };
-        let (mine, handed_over) = (known.phase.holder() == Some(agent), known.keeper.as_ref() == Some(agent));
+        let (mine, handed_over) = (known.phase.holder() == Some(agent), known.keeper.as_deref() == Some(agent));
         match known.phase.clone() {
             // Nobody took what this agent would hand over, until now.
             Phase::Waiting { .. } | Phase::Offered { .. } if handed_over => {

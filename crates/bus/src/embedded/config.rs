@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind};
 
 /// Where everything lies.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     folder: PathBuf,
     credentials: PathBuf,
 }
@@ -25,6 +25,14 @@ impl Layout {
             .and_then(std::fs::canonicalize)
             .map_err(|error| Error::config(format!("folder {}: {error}", data_dir.display())))?;
         let layout = Self { folder: data_dir.join("nats"), credentials: data_dir.join("credentials") };
+        files::make_folder(&layout.folder)?;
+        files::make_folder(&layout.credentials)?;
+        Ok(layout)
+    }
+
+    /// A folder of configs for servers that others run: the files beside each other, for nobody else to read.
+    pub(crate) fn for_others(folder: &Path) -> Result<Self, Error> {
+        let layout = Self { folder: folder.to_path_buf(), credentials: folder.join("credentials") };
         files::make_folder(&layout.folder)?;
         files::make_folder(&layout.credentials)?;
         Ok(layout)
@@ -43,7 +51,7 @@ impl Layout {
         self.folder.join("nats.conf")
     }
 
-    pub(super) fn accounts_file(&self) -> PathBuf {
+    pub(crate) fn accounts_file(&self) -> PathBuf {
         self.folder.join("accounts.conf")
     }
 
@@ -77,7 +85,7 @@ impl Layout {
         self.folder.join(format!("nats-server_{pid}.ports"))
     }
 
-    pub(super) fn password_file(&self, user: &str) -> PathBuf {
+    pub(crate) fn password_file(&self, user: &str) -> PathBuf {
         self.credentials.join(user)
     }
 }
@@ -132,7 +140,7 @@ impl Ports {
 }
 
 /// A text in double quotes.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -178,7 +186,7 @@ fn list(subjects: &[String]) -> String {
 }
 
 /// The users with their passwords and permissions, and the mapping that puts the shard in.
-pub(super) fn accounts(users: &[User], passwords: &BTreeMap<String, String>, shards: u16) -> Result<String, Error> {
+pub(crate) fn accounts(users: &[User], passwords: &BTreeMap<String, String>, shards: u16) -> Result<String, Error> {
     let password = |user: &str| {
         passwords.get(user).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("user {user} has no password")))
     };

@@ -31,12 +31,12 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Error> {
 }
 
 /// The text of a file, if there is one that can be read.
-pub(super) fn read(path: &Path) -> Option<String> {
+pub(crate) fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
 /// Writes a file that only we may read; it is there whole or as before.
-pub(super) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = Path::new(&new);
@@ -51,7 +51,7 @@ pub(super) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 /// The passwords of the users and of the system's; new ones for whoever has none.
-pub(super) fn passwords(layout: &Layout, users: &[User]) -> Result<BTreeMap<String, String>, Error> {
+pub(crate) fn passwords(layout: &Layout, users: &[User]) -> Result<BTreeMap<String, String>, Error> {
     let mut passwords = BTreeMap::new();
     for user in users.iter().map(|user| user.name.as_str()).chain([SYSTEM_USER]) {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);

@@ -1,6 +1,6 @@
 //! From a command to messages of the Messaging API. Pure.
 
-use adapter::contract::envelope::{Location, Media};
+use adapter::contract::envelope::{Location, Media, Thread};
 use adapter::contract::outbound::OutCommand;
 use adapter::contract::{SmolStr, Timestamp};
 use adapter::failure::SendFailure;
@@ -20,7 +20,7 @@ const PREVIEW_BYTES_MAX: u64 = 1024 * 1024;
 /// Largest sound.
 const AUDIO_BYTES_MAX: u64 = 200 * 1024 * 1024;
 
-/// Where a command goes.
+/// Where an answer on a thread goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     /// The user, group or room.
@@ -33,9 +33,9 @@ pub(super) struct Target {
 ///
 /// # Errors
 /// Permanent, when it names nobody.
-pub(super) fn target(command: &OutCommand) -> Result<Target, SendFailure> {
-    let given = command.thread.reply_target.as_ref();
-    let to = given.map_or(&command.thread.key, |target| &target.address);
+pub(super) fn target(thread: &Thread) -> Result<Target, SendFailure> {
+    let given = thread.reply_target.as_ref();
+    let to = given.map_or(&thread.key, |target| &target.address);
     // U for users, C for groups, R for rooms, and 32 hexadecimal digits.
     let (first, rest) = to.split_at_checked(1).unwrap_or_default();
     let legal =

@@ -1,16 +1,15 @@
 //! The settings of one official account: the `[settings]` table of its file.
 
-use std::path::Path;
-
 use adapter::runtime::secret::Secret;
 use serde::Deserialize;
 
-use crate::api::{Http, api_base_problem, relative_to, secrets_problem};
+use crate::api::Http;
+use crate::provider::{self, Problems};
 
 /// What an operator may set. `config/channels/social-line.toml.example` explains each.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// The channel secret, which signs what comes: one, or two while it is changed.
     pub(super) channel_secret: Vec<Secret>,
     /// The channel access token, which signs what goes.
@@ -44,24 +43,16 @@ const fn per_second() -> f64 {
     1000.0
 }
 
-impl Settings {
-    /// Everything that is wrong, by path.
-    pub(super) fn problems(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        self.http.problems(&mut found);
-        let mut check = |path: &str, problem: Option<&str>| {
-            found.extend(problem.map(|problem| (path.to_owned(), problem.to_owned())));
-        };
-        check("api_base", api_base_problem(&self.api_base));
-        check("data_api_base", api_base_problem(&self.data_api_base));
-        check("channel_secret", secrets_problem(&self.channel_secret));
-        let rate = self.per_second_max > 0.0 && self.per_second_max <= 10_000.0;
-        check("per_second_max", (!rate).then_some("must be more than 0 and at most 10000"));
-        found
+impl provider::Settings for Settings {
+    fn check(&self, problems: &mut Problems) {
+        problems.http(&self.http);
+        problems.api_base("api_base", &self.api_base);
+        problems.api_base("data_api_base", &self.data_api_base);
+        problems.secrets("channel_secret", &self.channel_secret);
+        problems.rate("per_second_max", self.per_second_max);
     }
 
-    /// Takes relative paths from `dir`.
-    pub(super) fn relative_to(&mut self, dir: Option<&Path>) {
-        relative_to(self.channel_secret.iter_mut().chain([&mut self.access_token]), dir);
+    fn secrets(&mut self) -> Vec<&mut Secret> {
+        self.channel_secret.iter_mut().chain([&mut self.access_token]).collect()
     }
 }

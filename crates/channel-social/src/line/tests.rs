@@ -1,3 +1,6 @@
+use adapter::http::Method;
+use adapter::verify::{Algorithm, sign as sign_with};
+
 use super::*;
 use crate::kit;
 
@@ -11,7 +14,7 @@ fn ear(secret: &str) -> Ear {
 }
 
 fn judge(secret: &str, signature: &str, body: &[u8]) -> Verdict {
-    ear(secret).receive(&kit::request(Method::POST, "/", &[(SIGNATURE, signature)], body), &Siblings::of([]))
+    ear(secret).receive(&kit::request(Method::POST, "/", &[(SIGNATURE.header, signature)], body), &Siblings::of([]))
 }
 
 fn status(verdict: &Verdict) -> u16 {
@@ -36,7 +39,7 @@ fn the_published_vectors_hold_and_nothing_else() {
 }
 
 fn sign(secret: &str, body: &[u8]) -> String {
-    verify::sign(verify::Algorithm::Sha256, &SecretString::new(secret), &[body], verify::Encoding::Base64)
+    sign_with(Algorithm::Sha256, &SecretString::new(secret), &[body], Encoding::Base64)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use adapter::contract::envelope::{Choice, ContactCard, Location, Media, Part};
 use adapter::failure::SendFailure;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::piece::{Piece, pieces};
 
@@ -35,6 +35,40 @@ pub(crate) struct Template {
     pub(crate) language: Option<String>,
     /// What fills its gaps.
     pub(crate) parameters: Map<String, Value>,
+}
+
+impl Template {
+    /// As the platform names it. Parameters are its own `components`, or what fills the gaps of the body, by number or by
+    /// name.
+    pub(crate) fn filled(&self) -> Value {
+        let mut of = json!({
+            "name": self.name,
+            "language": { "code": self.language.as_deref().unwrap_or("en") },
+        });
+        let components = match self.parameters.get("components") {
+            Some(components @ Value::Array(_)) => Some(components.clone()),
+            _ if self.parameters.is_empty() => None,
+            _ => {
+                let numbered = self.parameters.keys().all(|key| key.parse::<u32>().is_ok());
+                let mut gaps: Vec<(&String, &Value)> = self.parameters.iter().collect();
+                if numbered {
+                    gaps.sort_by_key(|(key, _)| key.parse::<u32>().unwrap_or(u32::MAX));
+                }
+                let gap = |(key, value): (&String, &Value)| {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    match numbered {
+                        true => json!({ "type": "text", "text": text }),
+                        false => json!({ "type": "text", "parameter_name": key, "text": text }),
+                    }
+                };
+                Some(json!([{ "type": "body", "parameters": gaps.into_iter().map(gap).collect::<Vec<_>>() }]))
+            }
+        };
+        if let (Some(components), Some(of)) = (components, of.as_object_mut()) {
+            of.insert("components".into(), components);
+        }
+        of
+    }
 }
 
 /// The bits of a message, in order. Texts that follow each other are one; what is offered belongs to the text before.
@@ -103,8 +137,6 @@ pub(crate) fn answer_of(choice: &Choice) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn of(parts: Value) -> Result<Vec<Bit>, SendFailure> {

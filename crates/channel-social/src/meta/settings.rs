@@ -1,11 +1,9 @@
 //! Settings that all products of the platform have.
 
-use std::path::Path;
-
 use adapter::runtime::secret::Secret;
 use serde::Deserialize;
 
-use crate::api::{api_base_problem, relative_to, secrets_problem};
+use crate::provider::Problems;
 
 /// The app whose events come here.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,49 +42,37 @@ fn api_version() -> String {
     "v25.0".to_owned()
 }
 
-/// A problem: the setting, and what is wrong with it.
-pub(crate) type Found = (String, String);
-
 impl App {
-    /// Everything that is wrong with it.
-    pub(crate) fn problems(&self, found: &mut Vec<Found>) {
-        if !is_id(&self.id) {
-            found.push(("app.id".into(), "must be the app's number".into()));
-        }
-        for (path, secrets) in [("app.secret", &self.secret), ("app.verify_token", &self.verify_token)] {
-            found.extend(secrets_problem(secrets).map(|problem| (path.to_owned(), problem.to_owned())));
-        }
+    /// Looks for everything that is wrong with it.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.add("app.id", (!is_id(&self.id)).then_some("must be the app's number"));
+        problems.secrets("app.secret", &self.secret);
+        problems.secrets("app.verify_token", &self.verify_token);
     }
 
-    /// Takes relative paths from `dir`.
-    pub(crate) fn relative_to(&mut self, dir: Option<&Path>) {
-        relative_to(self.secret.iter_mut().chain(&mut self.verify_token), dir);
+    /// Its secrets, and that of the API.
+    pub(crate) fn secrets<'a>(&'a mut self, graph: &'a mut Graph) -> Vec<&'a mut Secret> {
+        self.secret.iter_mut().chain(&mut self.verify_token).chain([&mut graph.access_token]).collect()
     }
 }
 
 impl Graph {
-    /// Everything that is wrong with it.
-    pub(crate) fn problems(&self, found: &mut Vec<Found>) {
-        found.extend(api_base_problem(&self.api_base).map(|problem| ("graph.api_base".into(), problem.to_owned())));
+    /// Looks for everything that is wrong with it.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.api_base("graph.api_base", &self.api_base);
         let version = self.api_version.strip_prefix('v').and_then(|version| version.split_once('.'));
         let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !version.is_some_and(|(major, minor)| number(major) && number(minor)) {
-            found.push(("graph.api_version".into(), "must be like v25.0".into()));
-        }
-    }
-
-    /// Takes relative paths from `dir`.
-    pub(crate) fn relative_to(&mut self, dir: Option<&Path>) {
-        relative_to([&mut self.access_token], dir);
+        let known = version.is_some_and(|(major, minor)| number(major) && number(minor));
+        problems.add("graph.api_version", (!known).then_some("must be like v25.0"));
     }
 }
 
 /// Whether a text is an id of the platform's, as consoles show them.
-pub(crate) fn is_id(text: &str) -> bool {
+fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What is wrong with a rate.
-pub(crate) fn rate_problem(rate: f64) -> Option<&'static str> {
-    (!(rate > 0.0 && rate <= 10_000.0)).then_some("must be more than 0 and at most 10000")
+/// What is wrong with the id of an account.
+pub(crate) fn id_problem(id: &str) -> Option<&'static str> {
+    (!is_id(id)).then_some("must be the id that the console shows: digits")
 }

@@ -216,8 +216,12 @@ impl Reader {
             true => (WINDOW_OF_AGENTS, "7d_agent"),
             false => (WINDOW, "24h"),
         };
-        event.envelope.window =
-            Some(ReplyWindow { open_until: Some(at + span), policy: Some(policy.into()), template_required: false });
+        event.envelope.window = Some(ReplyWindow {
+            open_until: Some(at + span),
+            policy: Some(policy.into()),
+            templates: self.product == Product::Messenger,
+            ..ReplyWindow::default()
+        });
     }
 
     // === What was said ===

@@ -1,7 +1,7 @@
 //! From a command to calls: Messenger and Instagram. Pure.
 
 use adapter::contract::SmolStr;
-use adapter::contract::envelope::{Choice, Media};
+use adapter::contract::envelope::{Choice, Media, Thread};
 use adapter::contract::outbound::OutCommand;
 use adapter::failure::SendFailure;
 use adapter::split::{Unit, measure, split};
@@ -61,12 +61,11 @@ impl To {
     }
 }
 
-/// Where a command goes.
+/// Where an answer on a thread goes.
 ///
 /// # Errors
 /// Permanent, when it names nobody.
-pub(super) fn target(command: &OutCommand) -> Result<To, SendFailure> {
-    let thread = &command.thread;
+pub(super) fn target(thread: &Thread) -> Result<To, SendFailure> {
     let address = thread.reply_target.as_ref().map_or(&thread.key, |target| &target.address);
     let legal = |text: &str| {
         (1..=200).contains(&text.len())
@@ -130,8 +129,11 @@ pub(super) fn calls(command: &OutCommand, product: Product, to: &To) -> Result<V
                     texts(&mut calls, &caption);
                 }
             }
+            Bit::Template(template) if product == Product::Messenger && !public => {
+                calls.push(call(json!({ "template": template.filled() }), None));
+            }
             Bit::Template(_) => {
-                return Err(SendFailure::permanent("unsupported", "this provider has no templates that are approved"));
+                return Err(SendFailure::permanent("unsupported", "there are no templates here"));
             }
         }
     }
@@ -206,6 +208,8 @@ pub(super) fn message(
     let mut whole = Map::new();
     whole.insert("recipient".into(), recipient);
     match manner {
+        // It is allowed whenever, so it needs no other permission.
+        _ if call.message.contains_key("template") => whole.insert("messaging_type".into(), "UTILITY".into()),
         Manner::Response => whole.insert("messaging_type".into(), "RESPONSE".into()),
         Manner::HumanAgent => {
             whole.insert("tag".into(), "HUMAN_AGENT".into());

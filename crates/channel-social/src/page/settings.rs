@@ -1,18 +1,18 @@
 //! The settings of one page or Instagram account: the `[settings]` table of its file.
 
-use std::path::Path;
-
+use adapter::runtime::secret::Secret;
 use serde::Deserialize;
 
 use super::Product;
 use crate::api::Http;
-use crate::meta::settings::{App, Found, Graph, is_id, rate_problem};
+use crate::meta::settings::{App, Graph, id_problem};
+use crate::provider::{self, Problems};
 
 /// What an operator may set. `config/channels/social-messenger.toml.example` and `social-instagram.toml.example` explain
 /// each.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// The id of the page, or of the Instagram professional account.
     pub(super) id: String,
     /// Further ids under which the platform names the same account.
@@ -33,29 +33,25 @@ pub(super) struct Settings {
     pub(super) per_second_max: Option<f64>,
 }
 
-impl Settings {
-    /// Everything that is wrong, by path.
-    pub(super) fn problems(&self) -> Vec<Found> {
-        let mut found = Vec::new();
-        self.app.problems(&mut found);
-        self.graph.problems(&mut found);
-        self.http.problems(&mut found);
+impl provider::Settings for Settings {
+    fn check(&self, problems: &mut Problems) {
+        self.app.check(problems);
+        self.graph.check(problems);
+        problems.http(&self.http);
         for (path, id) in std::iter::once(("id", &self.id)).chain(self.aliases.iter().map(|id| ("aliases", id))) {
-            if !is_id(id) {
-                found.push((path.into(), "must be the id that the console shows: digits".into()));
-            }
+            problems.add(path, id_problem(id));
         }
-        let rate = self.per_second_max.and_then(rate_problem);
-        found.extend(rate.map(|problem| ("per_second_max".into(), problem.to_owned())));
-        found
+        if let Some(rate) = self.per_second_max {
+            problems.rate("per_second_max", rate);
+        }
     }
 
-    /// Takes relative paths from `dir`.
-    pub(super) fn relative_to(&mut self, dir: Option<&Path>) {
-        self.app.relative_to(dir);
-        self.graph.relative_to(dir);
+    fn secrets(&mut self) -> Vec<&mut Secret> {
+        self.app.secrets(&mut self.graph)
     }
+}
 
+impl Settings {
     /// Most messages a second.
     pub(super) fn rate(&self, product: Product) -> f64 {
         self.per_second_max.unwrap_or(match product {

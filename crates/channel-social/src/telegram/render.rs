@@ -3,7 +3,7 @@
 //! Texts go as plain text: what a customer of an agent reads is what the agent wrote, whatever signs are in it.
 
 use adapter::contract::SmolStr;
-use adapter::contract::envelope::Media;
+use adapter::contract::envelope::{Media, Thread};
 use adapter::contract::outbound::OutCommand;
 use adapter::failure::SendFailure;
 use adapter::split::{Unit, measure, split};
@@ -32,12 +32,12 @@ pub(super) struct Call {
     pub(super) file: Option<(&'static str, Media)>,
 }
 
-/// Where a command goes.
+/// Where an answer on a thread goes.
 ///
 /// # Errors
 /// Permanent, when it names no chat.
-pub(super) fn target(command: &OutCommand) -> Result<Address, SendFailure> {
-    let target = command.thread.reply_target.as_ref().map_or(&command.thread.key, |target| &target.address);
+pub(super) fn target(thread: &Thread) -> Result<Address, SendFailure> {
+    let target = thread.reply_target.as_ref().map_or(&thread.key, |target| &target.address);
     Address::parse(target).ok_or_else(|| SendFailure::permanent("unusable_address", "the thread names no chat"))
 }
 

@@ -1,5 +1,7 @@
 //! What an answer of the bot API means: the HTTP status is 200, what counts is `status`. Pure.
 
+use std::time::Duration;
+
 use adapter::contract::SmolStr;
 use adapter::failure::SendFailure;
 use adapter::http::{HeaderMap, StatusCode};
@@ -10,6 +12,11 @@ use crate::read::At;
 
 /// The code of a failure that says that the customer wants no messages.
 pub(super) const BLOCKED: &str = "blocked";
+
+/// The code of too many messages.
+pub(super) const BUSY: &str = "12";
+/// How long one person is left alone then. Who answers is written to at once.
+const BUSY_WAIT: Duration = Duration::from_secs(300);
 
 /// The number of the message that was sent.
 ///
@@ -26,7 +33,8 @@ pub(super) fn answer(status: StatusCode, headers: &HeaderMap, body: &Value) -> R
     };
     match code.as_str() {
         "0" => Ok(at.id("message_token")),
-        "12" => Err(SendFailure::retryable(code, message)),
+        // Too much for the bot, or for one person who has not answered: which it does not say.
+        BUSY => Err(SendFailure::retryable_after(BUSY_WAIT, code, message)),
         // Whoever unsubscribed is sent nothing until they write again.
         "6" => Err(SendFailure::permanent(BLOCKED, message)),
         // The account's own trouble: a person mends it, and what waits goes out then.
@@ -54,7 +62,7 @@ mod tests {
         let class = |body: Value| of(200, &body).unwrap_err().class;
         assert_eq!(
             class(json!({ "status": 12, "status_message": "tooManyRequests" })),
-            Class::Retryable { after: None }
+            Class::Retryable { after: Some(BUSY_WAIT) }
         );
         assert_eq!(class(json!({ "status": 3, "status_message": "badData" })), Class::Permanent);
         assert_eq!(

@@ -1,8 +1,8 @@
 //! From a callback to envelopes. Pure.
 
 use adapter::contract::envelope::{
-    ContactCard, EnvelopeKind, Location, Media, Part, Party, Receipt, ReceiptStatus, Referral, ReplyTarget, Role,
-    Thread, ThreadKind,
+    ContactCard, EnvelopeKind, Location, Media, MediaStatus, Part, Party, Receipt, ReceiptStatus, Referral,
+    ReplyTarget, Role, Thread, ThreadKind,
 };
 use adapter::contract::{Millis, SmolStr, Timestamp};
 use serde_json::{Map, json};
@@ -133,19 +133,24 @@ impl Reader<'_> {
             let media = Media {
                 kind: kind.into(),
                 name: message.text("file_name").and_then(shown),
-                bytes: message.number("size"),
+                // Written in both ways.
+                bytes: message.number("size").or_else(|| message.number("file_size")),
                 duration: message.number("duration").map(|seconds| Millis::from_secs(seconds.min(u64::from(u32::MAX)))),
                 caption: text.map(str::to_owned),
                 ..Media::default()
             };
             match message.text("media") {
                 Some(url) => event.media(media, json!({ "url": url })),
-                None => event.envelope.content.push(Part::Unsupported { kind: kind.into() }),
+                None => {
+                    let reason = Some("the platform gives no address".into());
+                    let gone = Media { status: Some(MediaStatus::Unavailable), reason, ..media };
+                    event.envelope.content.push(Part::Media(gone));
+                }
             }
         };
         let kind = message.text("type").unwrap_or_default();
         match kind {
-            "text" => event.envelope.content.push(Part::text(text.unwrap_or_default())),
+            "text" if text.is_some() => event.envelope.content.push(Part::text(text.unwrap_or_default())),
             "picture" => file(&mut event, "image"),
             "video" => file(&mut event, "video"),
             "file" => file(&mut event, "file"),
@@ -167,7 +172,7 @@ impl Reader<'_> {
                     _ => Part::Unsupported { kind: "location".into() },
                 });
             }
-            "contact" => {
+            "contact" if message.get("contact").exists() => {
                 let contact = message.get("contact");
                 event.envelope.content.push(Part::ContactCard(ContactCard {
                     name: contact.text("name").and_then(shown),

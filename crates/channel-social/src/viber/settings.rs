@@ -1,11 +1,10 @@
 //! The settings of one Viber bot: the `[settings]` table of its file.
 
-use std::path::Path;
-
 use adapter::runtime::secret::Secret;
 use serde::Deserialize;
 
-use crate::api::{Http, api_base_problem, relative_to, secrets_problem};
+use crate::api::Http;
+use crate::provider::{self, Problems};
 
 /// Longest name that a message may show.
 const NAME_CHARS_MAX: usize = 28;
@@ -13,7 +12,7 @@ const NAME_CHARS_MAX: usize = 28;
 /// What an operator may set. `config/channels/social-viber.toml.example` explains each.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// The bot's authentication token. It signs what comes too: one, or two while it is changed; the first sends.
     pub(super) auth_token: Vec<Secret>,
     /// The name that customers see.
@@ -50,27 +49,19 @@ const fn per_second() -> f64 {
     50.0
 }
 
-impl Settings {
-    /// Everything that is wrong, by path.
-    pub(super) fn problems(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        self.http.problems(&mut found);
-        let mut check = |path: &str, problem: Option<&str>| {
-            found.extend(problem.map(|problem| (path.to_owned(), problem.to_owned())));
-        };
-        check("api_base", api_base_problem(&self.api_base));
-        check("auth_token", secrets_problem(&self.auth_token));
+impl provider::Settings for Settings {
+    fn check(&self, problems: &mut Problems) {
+        problems.http(&self.http);
+        problems.api_base("api_base", &self.api_base);
+        problems.secrets("auth_token", &self.auth_token);
+        problems.rate("per_second_max", self.per_second_max);
         let named = !self.name.trim().is_empty() && self.name.chars().count() <= NAME_CHARS_MAX;
-        check("name", (!named).then_some("must have 1 to 28 characters"));
-        let rate = self.per_second_max > 0.0 && self.per_second_max <= 10_000.0;
-        check("per_second_max", (!rate).then_some("must be more than 0 and at most 10000"));
+        problems.add("name", (!named).then_some("must have 1 to 28 characters"));
         let welcome = self.welcome.as_ref().is_none_or(|text| (1..=7000).contains(&text.chars().count()));
-        check("welcome", (!welcome).then_some("must have 1 to 7000 characters"));
-        found
+        problems.add("welcome", (!welcome).then_some("must have 1 to 7000 characters"));
     }
 
-    /// Takes relative paths from `dir`.
-    pub(super) fn relative_to(&mut self, dir: Option<&Path>) {
-        relative_to(&mut self.auth_token, dir);
+    fn secrets(&mut self) -> Vec<&mut Secret> {
+        self.auth_token.iter_mut().collect()
     }
 }

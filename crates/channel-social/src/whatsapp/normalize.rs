@@ -210,8 +210,12 @@ impl Reader {
             self.ours.place.event(thread, sender, BY, self.ours.now).kind(EnvelopeKind::Message, id.clone());
         self.timed(&mut event, message);
         let answerable = event.envelope.sent_at.unwrap_or(self.ours.now) + WINDOW;
-        event.envelope.window =
-            Some(ReplyWindow { open_until: Some(answerable), policy: Some("24h".into()), template_required: false });
+        event.envelope.window = Some(ReplyWindow {
+            open_until: Some(answerable),
+            policy: Some("24h".into()),
+            templates: true,
+            ..ReplyWindow::default()
+        });
         match message.text("type") {
             Some("reaction") => return Self::reaction(event, message.get("reaction")),
             Some("revoke") => return Self::revoke(event, message.get("revoke")),

@@ -7,7 +7,7 @@ use adapter::failure::SendFailure;
 use adapter::split::{Unit, measure, split};
 use serde_json::{Map, Value, json};
 
-use crate::meta::bits::{Bit, Template, answer_of, as_lines, bits};
+use crate::meta::bits::{Bit, answer_of, as_lines, bits};
 use crate::meta::ticket::Ticket;
 
 /// Longest text, in characters.
@@ -99,7 +99,7 @@ pub(super) fn calls(command: &OutCommand) -> Result<Vec<Call>, SendFailure> {
             Bit::Media(media) => medium(&mut calls, media)?,
             Bit::Location(place) => calls.push(call("location", location(&place))),
             Bit::Contact(card) => calls.push(contact(&card)),
-            Bit::Template(template) => calls.push(filled(&template)),
+            Bit::Template(template) => calls.push(call("template", template.filled())),
         }
     }
     if let (Some(first), Some(answered)) = (calls.first_mut(), &command.reply_to) {
@@ -238,37 +238,6 @@ fn contact(card: &ContactCard) -> Call {
             "emails": card.emails.iter().map(|email| json!({ "email": email.as_str() })).collect::<Vec<_>>(),
         }]),
     )
-}
-
-/// Parameters are the platform's own `components`, or what fills the gaps of the body, by number or by name.
-fn filled(template: &Template) -> Call {
-    let mut of = json!({
-        "name": template.name,
-        "language": { "code": template.language.as_deref().unwrap_or("en") },
-    });
-    let components = match template.parameters.get("components") {
-        Some(components @ Value::Array(_)) => Some(components.clone()),
-        _ if template.parameters.is_empty() => None,
-        _ => {
-            let numbered = template.parameters.keys().all(|key| key.parse::<u32>().is_ok());
-            let mut gaps: Vec<(&String, &Value)> = template.parameters.iter().collect();
-            if numbered {
-                gaps.sort_by_key(|(key, _)| key.parse::<u32>().unwrap_or(u32::MAX));
-            }
-            let gap = |(key, value): (&String, &Value)| {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                match numbered {
-                    true => json!({ "type": "text", "text": text }),
-                    false => json!({ "type": "text", "parameter_name": key, "text": text }),
-                }
-            };
-            Some(json!([{ "type": "body", "parameters": gaps.into_iter().map(gap).collect::<Vec<_>>() }]))
-        }
-    };
-    if let (Some(components), Some(of)) = (components, of.as_object_mut()) {
-        of.insert("components".into(), components);
-    }
-    call("template", of)
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! The settings of one number: the `[settings]` table of its file.
 
-use std::path::Path;
-
+use adapter::runtime::secret::Secret;
 use serde::Deserialize;
 
 use crate::api::Http;
-use crate::meta::settings::{App, Found, Graph, is_id, rate_problem};
+use crate::meta::settings::{App, Graph, id_problem};
+use crate::provider::{self, Problems};
 
 /// What an operator may set. `config/channels/social-whatsapp.toml.example` explains each.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// The platform's id of the number; not the number.
     pub(super) phone_number_id: String,
     /// The WhatsApp business account that it belongs to.
@@ -49,36 +49,27 @@ const fn pair_burst() -> u32 {
     45
 }
 
-impl Settings {
-    /// Everything that is wrong, by path.
-    pub(super) fn problems(&self) -> Vec<Found> {
-        let mut found = Vec::new();
-        self.app.problems(&mut found);
-        self.graph.problems(&mut found);
-        self.http.problems(&mut found);
+impl provider::Settings for Settings {
+    fn check(&self, problems: &mut Problems) {
+        self.app.check(problems);
+        self.graph.check(problems);
+        problems.http(&self.http);
         let ids = [
             ("phone_number_id", Some(&self.phone_number_id)),
             ("business_account_id", self.business_account_id.as_ref()),
             ("portfolio_id", self.portfolio_id.as_ref()),
         ];
         for (path, id) in ids {
-            if id.is_some_and(|id| !is_id(id)) {
-                found.push((path.into(), "must be the id that the console shows: digits".into()));
-            }
+            problems.add(path, id.and_then(|id| id_problem(id)));
         }
-        found.extend(rate_problem(self.per_second_max).map(|problem| ("per_second_max".into(), problem.to_owned())));
-        if !(1..=3_600_000).contains(&self.pair_interval_ms) {
-            found.push(("pair_interval_ms".into(), "must be from 1 to 3600000".into()));
-        }
-        if !(1..=1000).contains(&self.pair_burst_max) {
-            found.push(("pair_burst_max".into(), "must be from 1 to 1000".into()));
-        }
-        found
+        problems.rate("per_second_max", self.per_second_max);
+        let interval = (1..=3_600_000).contains(&self.pair_interval_ms);
+        problems.add("pair_interval_ms", (!interval).then_some("must be from 1 to 3600000"));
+        let burst = (1..=1000).contains(&self.pair_burst_max);
+        problems.add("pair_burst_max", (!burst).then_some("must be from 1 to 1000"));
     }
 
-    /// Takes relative paths from `dir`.
-    pub(super) fn relative_to(&mut self, dir: Option<&Path>) {
-        self.app.relative_to(dir);
-        self.graph.relative_to(dir);
+    fn secrets(&mut self) -> Vec<&mut Secret> {
+        self.app.secrets(&mut self.graph)
     }
 }

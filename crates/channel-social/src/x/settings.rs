@@ -1,16 +1,15 @@
 //! The settings of one X account: the `[settings]` table of its file.
 
-use std::path::Path;
-
 use adapter::runtime::secret::Secret;
 use serde::Deserialize;
 
-use crate::api::{Http, api_base_problem, relative_to, secrets_problem};
+use crate::api::Http;
+use crate::provider::{self, Problems};
 
 /// What an operator may set. `config/channels/social-x.toml.example` explains each.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// The app's consumer secret, which signs what comes: one, or two while it is changed.
     pub(super) consumer_secret: Vec<Secret>,
     /// The account's id.
@@ -56,29 +55,22 @@ const fn per_quarter() -> u32 {
     200
 }
 
-impl Settings {
-    /// Everything that is wrong, by path.
-    pub(super) fn problems(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        self.http.problems(&mut found);
-        let mut check = |path: &str, problem: Option<&str>| {
-            found.extend(problem.map(|problem| (path.to_owned(), problem.to_owned())));
-        };
-        check("api_base", api_base_problem(&self.api_base));
-        check("consumer_secret", secrets_problem(&self.consumer_secret));
+impl provider::Settings for Settings {
+    fn check(&self, problems: &mut Problems) {
+        problems.http(&self.http);
+        problems.api_base("api_base", &self.api_base);
+        problems.secrets("consumer_secret", &self.consumer_secret);
         let id = !self.user_id.is_empty() && self.user_id.bytes().all(|byte| byte.is_ascii_digit());
-        check("user_id", (!id).then_some("must be the account's number"));
+        problems.add("user_id", (!id).then_some("must be the account's number"));
         let one = self.access_token.is_some() != self.oauth1.is_some();
-        check("access_token", (!one).then_some("either this or oauth1 must be there"));
+        problems.add("access_token", (!one).then_some("either this or oauth1 must be there"));
         let rate = (1..=100_000).contains(&self.per_quarter_hour_max);
-        check("per_quarter_hour_max", (!rate).then_some("must be from 1 to 100000"));
-        found
+        problems.add("per_quarter_hour_max", (!rate).then_some("must be from 1 to 100000"));
     }
 
-    /// Takes relative paths from `dir`.
-    pub(super) fn relative_to(&mut self, dir: Option<&Path>) {
+    fn secrets(&mut self) -> Vec<&mut Secret> {
         let oauth1 =
             self.oauth1.iter_mut().flat_map(|one| [&mut one.consumer_key, &mut one.token, &mut one.token_secret]);
-        relative_to(self.consumer_secret.iter_mut().chain(&mut self.access_token).chain(oauth1), dir);
+        self.consumer_secret.iter_mut().chain(&mut self.access_token).chain(oauth1).collect()
     }
 }

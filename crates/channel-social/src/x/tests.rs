@@ -41,14 +41,14 @@ fn what_is_not_signed_is_not_heard() {
     let body = include_bytes!("../../fixtures/x/message.json");
     let good = signature(body);
     let post = |headers: &[(&str, &str)], body: &[u8]| judge(&kit::request(Method::POST, "/", headers, body));
-    let Verdict::Take { items, .. } = post(&[(SIGNATURE, &good)], body) else { panic!("taken") };
+    let Verdict::Take { items, .. } = post(&[(SIGNATURE.header, &good)], body) else { panic!("taken") };
     assert_eq!(kit::told(&items), ["message 1000000000000000001"]);
     assert!(matches!(post(&[], body), Verdict::Refuse { .. }));
-    assert!(matches!(post(&[(SIGNATURE, &good)], b"{}"), Verdict::Refuse { .. }));
-    assert!(matches!(post(&[(SIGNATURE, good.trim_start_matches("sha256="))], body), Verdict::Refuse { .. }));
+    assert!(matches!(post(&[(SIGNATURE.header, &good)], b"{}"), Verdict::Refuse { .. }));
+    assert!(matches!(post(&[(SIGNATURE.header, good.trim_start_matches("sha256="))], body), Verdict::Refuse { .. }));
     // Signed by the app, for an account of somebody else.
     let other = br#"{"for_user_id":"5","direct_message_events":[]}"#;
-    let Verdict::Take { items, .. } = post(&[(SIGNATURE, &signature(other))], other) else { panic!("taken") };
+    let Verdict::Take { items, .. } = post(&[(SIGNATURE.header, &signature(other))], other) else { panic!("taken") };
     assert_eq!(kit::told(&items), ["dead: an account that nobody configured"]);
 }
 

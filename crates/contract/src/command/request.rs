@@ -90,6 +90,7 @@ verbs!(AgentQuery of "an agent's tool":
         FeedAck = "feed.ack",
         ConversationContext = "conversation.context",
         ConversationHistory = "conversation.history",
+        MediaGet = "media.get",
     }
 );
 

@@ -306,6 +306,9 @@ pub struct ReplyWindow {
     /// Only a template may be sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template_required: bool,
+    /// The provider takes templates at any time, also when free answers have ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub templates: bool,
 }
 
 /// The original bytes of an event.

@@ -80,6 +80,7 @@ kinds! {
         "reply-sync" => Reply<Sync>,
         "reply-thread-history" => Reply<ThreadHistory>,
         "reply-history" => Reply<answer::History>,
+        "reply-media" => Reply<answer::MediaPiece>,
         "reply-admin" => Reply<answer::AdminAnswer>,
         "live" => Live,
         "channel-health" => ChannelHealth,

@@ -263,11 +263,12 @@ pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
     let signal = (word(), of(text()), map(value())).prop_map(|(name, detail, data)| Signal { name, detail, data });
     let referral = (word(), of(word()), of(text()), of(word()), of(word()))
         .prop_map(|(source, kind, reference, ad_id, click_id)| Referral { source, kind, reference, ad_id, click_id });
-    let window = (of(time()), of(word()), any::<bool>());
-    let window = window.prop_map(|(open_until, policy, template_required)| ReplyWindow {
+    let window = (of(time()), of(word()), any::<bool>(), any::<bool>());
+    let window = window.prop_map(|(open_until, policy, template_required, templates)| ReplyWindow {
         open_until,
         policy,
         template_required,
+        templates,
     });
     let raw = (word(), word(), of(word()), map(value()));
     let raw =

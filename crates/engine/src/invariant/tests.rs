@@ -1,5 +1,6 @@
 //! Each invariant can fail: something is broken on purpose, and it is seen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use contract::command::{AdminCommand, AgentCommand};
@@ -47,7 +48,7 @@ fn command(state: &mut State, input: CommandInput) {
 }
 
 fn id(state: &State) -> SmolStr {
-    SmolStr::from(format!("{}", state.last_message * 1000 + state.last_offer + state.agents.len() as u64))
+    SmolStr::from(format!("{}", state.last_message * 1000 + state.last_offer + state.agents.values().count() as u64))
 }
 
 fn presence(state: &mut State, name: &str, presence: Presence) {
@@ -325,7 +326,7 @@ fn r8_first_come_first_served() {
     }
     // Who was asked in vain is passed.
     let mut state = two_wait("", "");
-    state.change_conversation(C1, |item| item.asked.extend([agent("anna")]));
+    state.change_conversation(C1, |item| item.asked = BTreeSet::from([agent("anna")]).into());
     assert_eq!(audit(&mut state, &younger_first), []);
     // Nearing the end of the service level: the younger is due sooner.
     let mut state = two_wait("tax", "tax");

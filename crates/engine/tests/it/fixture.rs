@@ -66,10 +66,15 @@ pub(crate) fn said(text: &str) -> Part {
     Part::Text(Text { body: text.to_owned(), ..Text::default() })
 }
 
+pub(crate) fn template(name: &str) -> Part {
+    Part::Template { name: name.into(), language: None, parameters: serde_json::Map::new() }
+}
+
 /// The text of the parts, for a transcript.
 pub(crate) fn text(parts: &[Part]) -> String {
     let texts = parts.iter().filter_map(|part| match part {
         Part::Text(text) => Some(text.body.as_str()),
+        Part::Template { name, .. } => Some(name.as_str()),
         _ => None,
     });
     texts.collect::<Vec<_>>().join(" ")

@@ -18,7 +18,7 @@ fn seat(policy: &Policy, conversation: &Conversation, id: &AgentId) -> Option<(u
             seats.push((membership.tier, membership.rank, u64::from(membership.delay_s) * 1000));
         }
     }
-    let named = pool.agents.contains(id) || conversation.direct.as_ref() == Some(id);
+    let named = pool.agents.contains(id) || conversation.direct.as_deref() == Some(id);
     if named || spec.groups.iter().any(|group| pool.groups.contains(group)) {
         seats.push((u8::MAX, 1, 0));
     }
@@ -68,7 +68,7 @@ pub(crate) fn eligible(state: &State, conversation: &Conversation, id: &AgentId)
         && agent.rest_until.is_none()
         && agent.rate_until.is_none()
         && !conversation.asked.contains(id)
-        && conversation.keeper.as_ref() != Some(id)
+        && conversation.keeper.as_deref() != Some(id)
         && policy::expr::holds(&conversation.step().must, spec)
         && has_room(policy, conversation, agent, id)
 }
@@ -96,7 +96,7 @@ fn rank(state: &State, conversation: &Conversation, id: &AgentId) -> Rank {
     let (policy, _) = state.policy();
     let (agent, spec) = (state.agent(id).unwrap(), policy.agents.get(id).unwrap());
     let queue = conversation.queue.as_ref().and_then(|queue| policy.queues.get(queue)).unwrap();
-    let known: Vec<&AgentId> = conversation.direct.iter().chain(&conversation.terms.affinity).collect();
+    let known: Vec<&AgentId> = conversation.direct.as_deref().into_iter().chain(&conversation.terms.affinity).collect();
     let affinity = known.iter().position(|known| *known == id).unwrap_or(usize::MAX);
     let step = conversation.step();
     let preferred: i64 = step

@@ -936,7 +936,7 @@ impl Run {
             }
             Input::Consent { customer, channel, granted } => {
                 let channel = Some(contract::ChannelKind::new(CHANNELS[channel]).unwrap());
-                let consent = contract::event::Consent { channel, purpose: None, granted };
+                let consent = contract::event::Consent { channel, provider: None, purpose: None, granted };
                 let (customer, by) = (CustomerId(customer as u64 + 1), SmolStr::new_static("customer"));
                 self.world.facts(&[contract::Event::CustomerConsentChanged { customer, consent, by }]);
             }

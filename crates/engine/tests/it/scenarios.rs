@@ -15,6 +15,7 @@
 //!
 //! message ann chat "hello"         also: language=de tag=vip intent=refund (the classifier's) id=x (the provider's)
 //!                                  thread=two (another one than usual) window=60s (answers are free so long)
+//!                                  templates=yes (go all the same) provider=telegram
 //! edit ann chat                    also: reaction, echo, contact_event, …
 //! leaves ann chat                  the channel says that the customer has gone; with `closed`: that it was closed
 //! call ann phone ringing           also: leg=2 by=anna for=m2 (a leg of an agent's, begun by a command) seq=3 id=x
@@ -25,12 +26,13 @@
 //! anna accepts o1                  any command may end in: as k1 (the client's id)
 //! anna declines o1                 with a reason: anna declines o1 busy
 //! merge ben into ann               they are one person; split ben from ann: two again
-//! consent ann no by sms for service   or yes; without by: any channel, without for: anything
+//! consent ann no by sms for service   or yes; without by: any channel, without for: anything; by social/telegram
 //! segment ann vip                  she is in that segment
 //! erase ann                        she is forgotten
 //! rest ann                         she leaves memory, if nothing of hers is under way
 //! anna switches c1 to sms berlin +49301 with TOKEN   26 letters and digits
 //! anna says c1 "good day"          also: by email for marketing; notes c1 "…"
+//! anna fills c1 reminder           says it by the template of that name; also: by, for
 //! anna transfers c1 to queue sales    to agent ben
 //! anna takes back c1
 //! anna parks c1 until 90s          or without until; resumes c1
@@ -52,7 +54,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use contract::command::{AdminCommand, AgentCommand};
-use contract::envelope::{Envelope, EnvelopeKind, Receipt, ReceiptStatus, ReplyWindow, Signal};
+use contract::envelope::{Envelope, EnvelopeKind, Receipt, ReceiptStatus, Signal};
 use contract::event::{Classification, Consent, Decision, Exclusion, Presence, ProfileChange, Requirement};
 use contract::{AgentId, ChannelKind, CustomerId, Event, Millis, SmolStr, Timestamp};
 use throughline_engine::Step;
@@ -259,7 +261,8 @@ impl Play {
                 self.heading(line);
                 let after = |word: &str| of.iter().position(|known| *known == word).and_then(|n| of.get(n + 1));
                 let consent = Consent {
-                    channel: after("by").map(|kind| ChannelKind::new(*kind).unwrap()),
+                    channel: after("by").map(|by| ChannelKind::new(by.split('/').next().unwrap()).unwrap()),
+                    provider: after("by").and_then(|by| by.split('/').nth(1)).map(SmolStr::new),
                     purpose: after("for").map(SmolStr::new),
                     granted: *word == "yes",
                 };
@@ -352,12 +355,12 @@ impl Play {
             ["declines", offer, with @ ..] => {
                 AgentCommand::OfferDecline { offer: self.id(offer), reason: with.first().map(SmolStr::new) }
             }
-            ["says", conversation, text, how @ ..] => {
+            [verb @ ("says" | "fills"), conversation, text, how @ ..] => {
                 let after = |word: &str| how.iter().position(|known| *known == word).and_then(|n| how.get(n + 1));
                 let kind = after("by").map(|kind| ChannelKind::new(*kind).unwrap());
                 AgentCommand::MessageSend {
                     conversation: self.id(conversation),
-                    content: vec![fixture::said(text)],
+                    content: vec![if *verb == "says" { fixture::said(text) } else { fixture::template(text) }],
                     reply_to: None,
                     via: kind.map(|kind| contract::command::Via { kind, account: None, thread: None }),
                     purpose: after("for").map(SmolStr::new),
@@ -421,14 +424,16 @@ impl Play {
                 Some(("thread", key)) => envelope.thread.key = SmolStr::new(key),
                 Some(("window", span)) => {
                     let open_until = Some(self.world.clock + self.span(span));
-                    envelope.window = Some(ReplyWindow { open_until, ..ReplyWindow::default() });
+                    envelope.window.get_or_insert_default().open_until = open_until;
                 }
+                Some(("provider", name)) => envelope.account.provider = Some(SmolStr::new(name)),
+                Some(("templates", "yes")) => envelope.window.get_or_insert_default().templates = true,
                 Some(("intent", intent)) => {
                     let outcome = SmolStr::new_static("answered");
                     let intent = Some(SmolStr::new(intent));
                     classification = Some(Classification { intent, outcome, ..Classification::default() });
                 }
-                _ => self.fail("language=, tag=, intent=, id=, thread= or window="),
+                _ => self.fail("language=, tag=, intent=, id=, thread=, window=, provider= or templates="),
             }
         }
         (envelope, classification)
@@ -652,6 +657,7 @@ impl Play {
             Event::CustomerConsentChanged { customer, consent, .. } => {
                 let word = if consent.granted { "yes" } else { "no" };
                 let by = consent.channel.as_ref().map_or("any channel", |kind| kind.as_str());
+                let by = consent.provider.as_ref().map_or(by.to_owned(), |provider| format!("{by}/{provider}"));
                 format!(
                     "{} {word} by {by} for {}",
                     self.customer(*customer),

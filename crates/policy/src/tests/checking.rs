@@ -170,11 +170,21 @@ fn queues() {
             "?channels.voice.capacity_weight: 120 is more than anybody can hold; the most is 100",
         ),
         ("[channels.voice]\nclass_weights = { long = 120 }", "?channels.voice.class_weights.long: 120 is more"),
-        (
-            "[[routes]]\nchannel = \"voice\"\nqueue = \"sales\"",
-            "?routes[0]: voice weighs 100, more than anybody who works the queue sales",
-        ),
     ]);
+}
+
+#[test]
+fn calls_that_nobody_can_take() {
+    let voice = "[[routes]]\nchannel = \"voice\"\nqueue = ";
+    let heavy = "?routes[0]: voice weighs 100, more than anybody who works the queue sales can hold; the most is 50";
+    let deaf = "nobody who works the queue";
+    let sales = said(&format!("{voice}\"sales\""));
+    assert_eq!(sales.len(), 2, "{sales:#?}");
+    assert!(sales[0].starts_with(&format!("?routes[0]: {deaf} sales has a phone")) && sales[1] == heavy, "{sales:#?}");
+    let phone = "[agents.cleo]\nqueues = [\"support\"]\nphone = \"+4930100\"\n";
+    assert_eq!(said(&format!("{phone}{voice}\"support\"")), Vec::<String>::new());
+    // Where nobody works the queue at all, that is said, and no more.
+    each(&[(&format!("[queues.empty]\n{voice}\"empty\""), "?queues.empty: nobody works it")]);
 }
 
 #[test]

@@ -404,3 +404,25 @@ fn whoever_wants_no_advertising_wants_answers_all_the_same() {
     wish.signal = Some(serde_json::from_value(serde_json::json!({ "name": "opt_out" })).unwrap());
     assert_eq!(refused(&wish), Some((None, false)));
 }
+
+#[test]
+fn whoever_blocks_one_app_has_said_nothing_of_another() {
+    let said = |kind: &str, provider: Option<&str>| {
+        let mut block = envelope(vec![identity("tel", "+16505551234", PROVEN)]);
+        block.kind = contract::envelope::EnvelopeKind::ContactEvent;
+        block.signal = Some(serde_json::from_value(serde_json::json!({ "name": "block" })).unwrap());
+        block.account.kind = contract::ChannelKind::new(kind).unwrap();
+        block.account.provider = provider.map(Into::into);
+        let (_, events) = State::new().resolve(Timestamp(1), &block, None);
+        let consent = events.into_iter().find_map(|event| match event {
+            Event::CustomerConsentChanged { consent, .. } => Some(consent),
+            _ => None,
+        });
+        let consent = consent.unwrap();
+        (consent.channel.unwrap().to_string(), consent.provider)
+    };
+    assert_eq!(said("social", Some("telegram")), ("social".into(), Some("telegram".into())));
+    assert_eq!(said("webhook", None), ("webhook".into(), None));
+    // Who carries a text message is nothing to the customer.
+    assert_eq!(said("sms", Some("twilio")), ("sms".into(), None));
+}

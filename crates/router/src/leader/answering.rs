@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use super::{Leader, now};
-use crate::commands::{Asked, ReplyTo, answer_now, conversation_view};
+use crate::commands::{Asked, ReplyTo, answer_now, conversation_view, thread_wait};
 use crate::error::Error;
 use crate::fit::{Continued, Fit, fits};
 use crate::history::{Past, owned};
+use crate::media::{self, Wanted};
 use crate::tenant::Tenant;
 
 /// How many of the newest messages go with an offer.
@@ -44,7 +45,7 @@ impl Leader {
             }
             Asked::Channel(kind, account, ChannelQuery::ThreadWait { thread }) => {
                 let key = ThreadKey { kind, account, key: thread };
-                match self.tenant(tenant_id).map(|tenant| tenant.engine.thread_wait(&key)) {
+                match self.tenant(tenant_id).map(|tenant| thread_wait(tenant, &key)) {
                     Ok(wait) => {
                         self.send(to.done(wait)).await;
                         Ok(())
@@ -197,6 +198,18 @@ impl Leader {
                 let limit = limit.unwrap_or(50).min(100) as usize;
                 self.spawn_answer(to.clone(), async move { past.messages(&tenant_id, &members, limit).await })
             }
+            AgentQuery::MediaGet { conversation, store_key, after } => {
+                let tenant = self.tenant(tenant_id)?;
+                let known = tenant.engine.conversation(conversation).filter(|known| known.concerns(&agent));
+                let Some(known) = known else {
+                    let message = format!("conversation {conversation} is not with you");
+                    return Err(Refusal::new(RefusalKind::Gone, message));
+                };
+                let members = tenant.profile.kin().members(known.customer).collect();
+                let wanted = Wanted { tenant: tenant_id.clone(), members, store_key, after };
+                let (bus, past) = (self.bus.clone(), self.past());
+                self.spawn_answer(to.clone(), async move { media::piece(&bus, past, wanted).await })
+            }
             AgentQuery::ConversationContext { conversation, messages } => {
                 let tenant = self.tenant(tenant_id)?;
                 let known = tenant.engine.conversation(conversation).filter(|known| known.concerns(&agent));
@@ -238,8 +251,7 @@ impl Leader {
             return Ok(());
         };
         let mut open = tenant.engine.open_conversations(thread.customer);
-        let runs =
-            |id: &ConversationId| tenant.engine.conversation(*id).is_some_and(|item| item.threads.contains(&key));
+        let runs = |id: &ConversationId| tenant.engine.conversation(*id).is_some_and(|item| item.runs_on(&key));
         let newest = tenant.engine.open_conversation(thread.customer);
         let conversation = open.find(runs).or(newest);
         let holder = conversation.and_then(|id| tenant.engine.conversation(id)?.responsible().cloned());
@@ -308,8 +320,11 @@ impl Leader {
         let mut context = context(tenant, tenant.profile.kin().root(item.customer))?;
         let past = tenant.engine.pasts_of(item.customer);
         let open = context.open.iter().filter_map(|view| tenant.engine.conversation(view.conversation));
-        let threads: std::collections::BTreeSet<&engine::ThreadKey> =
-            open.flat_map(|item| &item.threads).chain(past.iter().flat_map(|past| &past.threads)).collect();
+        let threads: std::collections::BTreeSet<&engine::ThreadKey> = open
+            .flat_map(|item| &item.threads)
+            .chain(past.iter().flat_map(|past| &past.threads))
+            .map(|key| &**key)
+            .collect();
         context.messages = self.transcripts.newest(&record.tenant, threads.into_iter(), CONTEXT_MESSAGES);
         let open = context.open.iter().map(|view| view.conversation);
         context.notes = self.transcripts.notes(&record.tenant, open.chain(past.iter().map(|past| past.conversation)));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use contract::codec::CONTENT_TYPE;
 use contract::command::{Refusal, RefusalKind};
 use contract::{CustomerId, Envelope, TenantId, subject};
+use runtime::trace;
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -22,7 +23,7 @@ const BATCH_BYTES_MAX: usize = 300 * 1024;
 /// What arrived.
 enum Arrived {
     Input(Read),
-    Request(TenantId, ReplyTo, Result<Asked, Refusal>),
+    Request(TenantId, ReplyTo, Result<Asked, Refusal>, Option<String>),
 }
 
 /// An inbound record, read.
@@ -82,8 +83,9 @@ impl Leader {
                 bytes += request.message.payload.len();
                 count += 1;
                 let tenant_id = request.tenant().clone();
+                let trace = request.message.headers.get(trace::PARENT).map(str::to_owned);
                 let (to, asked) = request.read();
-                arrived.push(Arrived::Request(tenant_id, to, asked));
+                arrived.push(Arrived::Request(tenant_id, to, asked, trace));
             } else {
                 break;
             }
@@ -97,10 +99,16 @@ impl Leader {
         for one in arrived {
             match one {
                 Arrived::Input(read) => self.take_in(&mut decided, read).await?,
-                Arrived::Request(tenant_id, to, asked) => {
+                Arrived::Request(tenant_id, to, asked, trace) => {
+                    // Only who sends one has it: the signs of life of tools are none.
+                    decided.trace = None;
+                    if trace.is_some() {
+                        decided.begin_trace(trace.as_deref());
+                    }
                     self.take_request(&mut decided, tenant_id, to, asked).await?;
                 }
             }
+            decided.trace = None;
         }
         self.fetched_is_over();
         metrics::histogram!(Metric::DecideSeconds.name()).record(began.elapsed().as_secs_f64());
@@ -123,7 +131,7 @@ impl Leader {
                     let persons = envelopes.iter().flatten().flat_map(|envelope| tenant.named(at, envelope)).collect();
                     (&source.tenant, persons)
                 }
-                Arrived::Request(tenant_id, _, Ok(asked)) => {
+                Arrived::Request(tenant_id, _, Ok(asked), _) => {
                     let Some(tenant) = self.shard.tenants.get_mut(tenant_id) else { continue };
                     (tenant_id, tenant.named_by(asked))
                 }
@@ -158,6 +166,9 @@ impl Leader {
                 }
             };
             metrics::counter!(Metric::Inputs.name()).increment(1);
+            let headers = &stored.headers;
+            let parent = trace::nth(headers.get(trace::PARENT), headers.get(trace::PARENTS), index as usize);
+            decided.begin_trace(parent);
             let strange = (envelope.tenant != source.tenant
                 || envelope.account.kind != source.kind
                 || envelope.account.id != source.account)

@@ -33,6 +33,6 @@ fn a_quote_needs_its_token_and_a_target_its_shape() {
     assert_eq!(quoted[0][0], Message::Whole(json!({ "type": "text", "text": "a", "quoteToken": "q3Plxr4" })));
     for bad in ["U1", "", "X4af4980629b3a1c2d3e4f5a6b7c8d9e0", "ü4af4980629b3a1c2d3e4f5a6b7c8d9e0"] {
         let command = kit::command("line", json!({ "key": bad }), json!([]));
-        assert_eq!(target(&command).unwrap_err().code, "unusable_address", "{bad}");
+        assert_eq!(target(&command.thread).unwrap_err().code, "unusable_address", "{bad}");
     }
 }

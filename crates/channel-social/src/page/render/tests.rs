@@ -3,7 +3,7 @@ use crate::kit::command;
 
 fn sent(product: Product, thread: Value, content: Value, manner: Manner) -> Vec<Value> {
     let command = command(product.as_str(), thread, content);
-    let to = target(&command).unwrap();
+    let to = target(&command.thread).unwrap();
     let calls = calls(&command, product, &to).unwrap();
     let payload = json!({ "attachment_id": "a1" });
     (0..)
@@ -55,7 +55,7 @@ fn a_file_goes_before_its_caption_and_nothing_but_text_goes_in_public() {
     assert_eq!(page[1]["message"]["text"], "look");
     let public = json!({ "key": "public/1/2", "kind": "channel", "reply_target": { "address": "1_7" } });
     let command = command("messenger", public, content);
-    let to = target(&command).unwrap();
+    let to = target(&command.thread).unwrap();
     assert_eq!(to, To::Public("1_7".into()));
     assert_eq!(calls(&command, Product::Messenger, &to).unwrap_err().code, "unsupported");
 }
@@ -65,5 +65,18 @@ fn somebody_known_by_a_reference_is_named_by_it() {
     let text = json!([{ "type": "text", "body": "Hi" }]);
     let sent = sent(Product::Messenger, json!({ "key": "user_ref:abc" }), text.clone(), Manner::Response);
     assert_eq!(sent[0]["recipient"], json!({ "user_ref": "abc" }));
-    assert_eq!(target(&command("messenger", json!({ "key": "a b" }), text)).unwrap_err().code, "no_address");
+    assert_eq!(target(&command("messenger", json!({ "key": "a b" }), text).thread).unwrap_err().code, "no_address");
+}
+
+#[test]
+fn a_template_goes_as_what_it_is_and_only_where_there_are_such() {
+    let content = json!([{ "type": "template", "name": "on_its_way", "language": "de", "parameters": { "1": "17" } }]);
+    let sent = sent(Product::Messenger, json!({ "key": "17" }), content.clone(), Manner::HumanAgent);
+    assert_eq!((sent.len(), sent[0]["messaging_type"].as_str(), sent[0].get("tag")), (1, Some("UTILITY"), None));
+    let body = json!([{ "type": "body", "parameters": [{ "type": "text", "text": "17" }] }]);
+    let template = json!({ "name": "on_its_way", "language": { "code": "de" }, "components": body });
+    assert_eq!(sent[0]["message"]["template"], template);
+    let command = command("instagram", json!({ "key": "17" }), content);
+    let to = target(&command.thread).unwrap();
+    assert_eq!(calls(&command, Product::Instagram, &to).unwrap_err().code, "unsupported");
 }

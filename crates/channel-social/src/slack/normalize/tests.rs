@@ -15,6 +15,10 @@ fn every_kind_of_event_is_read() {
             raw_bytes: raw.len(),
         };
         let at = At::new(&value);
-        if at.text("type") == Some("event_callback") { reader.callback(at) } else { reader.interaction(at) }
+        match at.text("type") {
+            Some("event_callback") => reader.callback(at),
+            Some("app_rate_limited") => reader.limited(at),
+            _ => reader.interaction(at),
+        }
     });
 }

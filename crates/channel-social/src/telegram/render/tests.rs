@@ -54,7 +54,7 @@ fn the_answer_goes_to_the_chat_and_names_what_it_answers() {
     let thread = json!({ "key": "conn:17", "reply_target": { "address": "conn:17#3" } });
     let mut command = kit::command("telegram", thread, json!([{ "type": "text", "body": "a" }]));
     command.reply_to = Some(MessageRef { external_id: Some("conn:17/1365".into()), ..MessageRef::default() });
-    let to = target(&command).unwrap();
+    let to = target(&command.thread).unwrap();
     let calls = calls(&command).unwrap();
     let parameters = addressed(&calls[0], &to, &to.chat);
     assert_eq!(
@@ -63,5 +63,5 @@ fn the_answer_goes_to_the_chat_and_names_what_it_answers() {
             "reply_parameters": { "message_id": 1365, "allow_sending_without_reply": true } })
     );
     let nowhere = kit::command("telegram", json!({ "key": "@channel" }), json!([{ "type": "text", "body": "a" }]));
-    assert_eq!(target(&nowhere).unwrap_err().code, "unusable_address");
+    assert_eq!(target(&nowhere.thread).unwrap_err().code, "unusable_address");
 }

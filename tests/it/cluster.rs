@@ -1,0 +1,129 @@
+//! Three bus servers, two routers: shards are shared and change hands, servers go and come, and nothing is lost,
+//! doubled or taken over without need.
+
+use std::time::{Duration, Instant};
+
+use throughline_tests::{Cluster, Companion, Daemon, PATIENCE, until};
+
+use crate::audit;
+use crate::crash::{Load, policy};
+
+const CUSTOMERS: usize = 10;
+
+/// How many shards a process leads, by its metric.
+async fn led(address: &str) -> Option<u64> {
+    let page = throughline_tests::http::get(address, "/metrics").await.ok()?.body;
+    let line = page.lines().find(|line| line.starts_with("throughline_router_shards_led "))?;
+    line.rsplit(' ').next()?.parse::<f64>().ok().map(|count| count as u64)
+}
+
+async fn leads(router: &Companion, wanted: std::ops::RangeInclusive<u64>) {
+    let what = format!("a router to lead {wanted:?} shards");
+    until(PATIENCE, &what, async || led(&router.http()).await.filter(|count| wanted.contains(count))).await;
+}
+
+async fn epoch(daemon: &Daemon) -> (String, u64) {
+    until(PATIENCE, "an owner", async || {
+        let output = daemon.cli(&["status", "--json"]).await;
+        let status: serde_json::Value = serde_json::from_str(&output.stdout).ok()?;
+        let shard = &status["value"]["shard"];
+        Some((shard["owner"].as_str()?.to_owned(), shard["epoch"].as_u64()?))
+    })
+    .await
+}
+
+fn millis(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_millis();
+    format!("p50 {} ms, worst {} ms of {}", at(50), at(100), times.len())
+}
+
+/// Checks everything that the load said against what the cluster holds.
+async fn audit_all(daemon: &Daemon, load: Load) {
+    let (clients, tools) = load.settle().await;
+    audit::quiet(daemon).await;
+    let (seq, live) = audit::live_digest(daemon).await;
+    let journal = daemon.journal(audit::SHARD).await;
+    let journal: Vec<_> = journal.into_iter().filter(|record| record.seq <= seq).collect();
+    let events = daemon.events("main").await;
+    let events: Vec<_> = events.into_iter().filter(|record| record.position.seq <= seq).collect();
+    audit::nothing_lost_or_doubled(&events, &clients, &tools);
+    audit::transcript_is_exact(&journal, &events);
+    assert_eq!(router::digest(&audit::replay(&journal)), live);
+}
+
+fn prepared() -> Daemon {
+    Daemon::builder()
+        .policy(&policy())
+        .set("router.checkpoint_every_records", 1_000_000_000_u64)
+        .set("router.checkpoint_every_ms", 86_400_000_u64)
+        .with_only(&["channels", "wall"])
+        .on_a_cluster()
+        .prepare()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_shares_shards_and_hands_them_over() {
+    let mut daemon = prepared();
+    let _cluster = Cluster::start(&daemon).await;
+    let mut first = daemon.companion(&["router"]);
+    first.up().await;
+    daemon.start().await;
+    leads(&first, 8..=8).await;
+    let load = Load::start(&daemon, CUSTOMERS).await;
+    // A second router gets its half, one shard after the other, while customers write.
+    let mut second = daemon.companion(&["router"]);
+    leads(&second, 4..=4).await;
+    leads(&first, 4..=4).await;
+    // Each in turn is drained, its shards go to the other, and back when it is there again.
+    let mut pauses = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..2 {
+            let (before, _) = epoch(&daemon).await;
+            let began = Instant::now();
+            let owner = if before.ends_with(&format!("-{}", first.pid())) { &mut first } else { &mut second };
+            owner.signal(nix::sys::signal::Signal::SIGTERM);
+            until(PATIENCE, "another owner", async || (epoch(&daemon).await.0 != before).then_some(())).await;
+            pauses.push(began.elapsed());
+            owner.terminate().await;
+            *owner = daemon.companion(&["router"]);
+            leads(owner, 4..=4).await;
+        }
+    }
+    println!("drained: another owner answers after {}", millis(pauses));
+    audit_all(&daemon, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_elections_are_waited_for_and_nothing_is_taken_over() {
+    let mut daemon = prepared();
+    let mut cluster = Cluster::start(&daemon).await;
+    let first = daemon.companion(&["router"]);
+    first.up().await;
+    daemon.start().await;
+    let second = daemon.companion(&["router"]);
+    leads(&second, 4..=4).await;
+    let load = Load::start(&daemon, CUSTOMERS).await;
+    let before = epoch(&daemon).await;
+    let bus = daemon.connect("router").await;
+    for stream in ["JOURNAL-0", "IN-0", "JOURNAL-0", "EVENTS", "OUT"] {
+        let led_by = bus.leader(stream).await.expect("a cluster");
+        bus.step_down(stream).await.expect("a cluster");
+        until(PATIENCE, "another leader", async || bus.leader(stream).await.ok().flatten().filter(|_| true)).await;
+        println!("{stream}: {led_by:?} stepped down");
+    }
+    assert_eq!(epoch(&daemon).await, before, "an election is no reason for a takeover");
+    // The server that leads the journal dies, and comes back: a pause, and the same owner.
+    for _ in 0..2 {
+        let at = until(PATIENCE, "a leader", async || cluster.leader(&daemon, "JOURNAL-0").await).await;
+        let count = load.answers();
+        let began = Instant::now();
+        cluster.kill9(at);
+        until(PATIENCE, "answers again", async || (load.answers() > count + CUSTOMERS).then_some(())).await;
+        println!("server of the journal's leader killed: answers again after {:?}", began.elapsed());
+        cluster.run(at);
+        cluster.ready(&daemon).await;
+    }
+    assert_eq!(epoch(&daemon).await, before, "the death of a server is no reason for a takeover");
+    audit_all(&daemon, load).await;
+}

@@ -61,6 +61,18 @@ pub(crate) fn transcript_is_exact(journal: &[Journalled], events: &[EventRecord]
     assert_eq!(found.len(), expected.len(), "EVENTS holds more than the journal");
 }
 
+/// The same of what is left of a journal: whoever hands a shard over takes a checkpoint, and lets go of what is before.
+/// A journal that is whole means the live state, too.
+pub(crate) fn rest_is_exact(journal: &[Journalled], events: &[EventRecord], live: &str) {
+    transcript_is_ordered(events);
+    let Some(first) = journal.first().map(|record| record.seq) else { return };
+    let rest: Vec<EventRecord> = events.iter().filter(|record| record.position.seq >= first).cloned().collect();
+    transcript_is_exact(journal, &rest);
+    if rest.len() == events.len() {
+        assert_eq!(router::digest(&replay(journal)), live, "replaying the journal gives the live state");
+    }
+}
+
 /// Each fact once, and in order on its subject.
 pub(crate) fn transcript_is_ordered(events: &[EventRecord]) {
     let mut newest: BTreeMap<String, Position> = BTreeMap::new();

@@ -69,6 +69,11 @@ impl<T> Batcher<T> {
         Ok(())
     }
 
+    /// Whether a record may go now.
+    pub(crate) fn may_begin(&self) -> bool {
+        self.in_flight < self.bounds.in_flight_max && !self.ready.is_empty()
+    }
+
     /// The next record, when one may go now. It is in flight until [`Batcher::finish`].
     pub(crate) fn take(&mut self) -> Option<Batch<T>> {
         if self.in_flight >= self.bounds.in_flight_max {

@@ -5,6 +5,7 @@
 //! a record (see `batch`).
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::BoxFuture;
 use crate::backoff::Backoff;
-use crate::batch::{Batch, Batcher, Bounds};
+use crate::batch::{Batcher, Bounds};
 use crate::telemetry::Metric;
 
 /// How long a record is tried before its envelopes are refused.
@@ -138,6 +139,8 @@ struct Shared {
     account: AccountId,
     subject: String,
     batcher: Mutex<Batcher<Item>>,
+    /// Somebody was started to carry what waits, and has not yet begun.
+    beginning: AtomicBool,
     idle: Notify,
     accepted: Counter,
     accept_seconds: Histogram,
@@ -183,6 +186,7 @@ impl Inbound {
             account,
             subject,
             batcher: Mutex::new(Batcher::new(BOUNDS)),
+            beginning: AtomicBool::new(false),
             idle: Notify::new(),
             accepted: metrics::counter!(Metric::Accepted.name(), labels.iter()),
             accept_seconds: metrics::histogram!(Metric::AcceptSeconds.name(), labels.iter()),
@@ -272,26 +276,32 @@ impl Shared {
         }
         let (answer, answered) = oneshot::channel();
         let mut span = trace::start("accept", trace::Kind::Producer, None);
-        span.set("channel.kind", self.kind.to_string());
-        span.set("channel.account", self.account.to_string());
-        span.set("tenant", self.tenant.to_string());
+        if trace::is_on() {
+            span.set("channel.kind", self.kind.to_string());
+            span.set("channel.account", self.account.to_string());
+            span.set("tenant", self.tenant.to_string());
+        }
         let item = Item { encoded, fingerprint: envelope.fingerprint(), span, handed_in: Instant::now(), answer };
         self.batcher().push(envelope.thread.key.clone(), bytes, item).map_err(|_| AcceptError::Busy)?;
         self.pump();
         Ok(Ticket { answer: answered })
     }
 
-    /// Starts every record that may go now.
+    /// Has somebody carry what waits, unless somebody is about to. What goes is taken when he begins, so that what is
+    /// handed in meanwhile, as by others that are just being served, goes with it.
     fn pump(self: &Arc<Self>) {
-        loop {
-            let batch = self.batcher().take();
-            let Some(batch) = batch else { return };
-            tokio::spawn(Arc::clone(self).carry(batch));
+        if self.batcher().may_begin() && !self.beginning.swap(true, Ordering::AcqRel) {
+            tokio::spawn(Arc::clone(self).carry());
         }
     }
 
     /// Stores one record and answers for everything in it.
-    async fn carry(self: Arc<Self>, batch: Batch<Item>) {
+    async fn carry(self: Arc<Self>) {
+        self.beginning.store(false, Ordering::Release);
+        let batch = self.batcher().take();
+        let Some(batch) = batch else { return };
+        // Too much for one record, perhaps.
+        self.pump();
         let outcome = self.store(record(&batch.items, &self.subject)).await;
         let behind = self.batcher().finish(batch.lanes, outcome.is_err());
         match &outcome {

@@ -245,9 +245,8 @@ impl Seat {
             }
             left_to_another = false;
             match self.reign().await {
-                Ok(Left::Stopped) => return self.vacate().await,
+                Ok(Left::Stopped) => return,
                 Ok(Left::Yielded) => {
-                    self.vacate().await;
                     left_to_another = true;
                     backoff = Duration::from_millis(100);
                 }
@@ -313,26 +312,51 @@ impl Seat {
 
     /// Takes the shard over and leads it.
     async fn reign(&self) -> Result<Left, Error> {
-        let began = Instant::now();
-        let now = Timestamp(runtime::clock::now());
-        let recovered = take_over(&self.bus, self.shard, &self.options.instance, now).await?;
+        // Requests that come while it is taken over wait for it.
         let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
-        let leader = Leader::new(self.bus.clone(), self.shard, self.options.clone(), recovered);
-        let (lever, mut controls) = mpsc::channel(CONTROLS_MAX);
-        let answering = self.answer_pings(lever.clone()).await?;
         if let Ok(mut routes) = self.routes.write() {
             routes.insert(self.shard, sender);
         }
+        let led = self.reign_over(&mut requests).await;
+        if let Ok(mut routes) = self.routes.write() {
+            routes.remove(&self.shard);
+        }
+        self.send_away(requests).await;
+        led
+    }
+
+    /// What nobody took up here is asked again: by then somebody leads.
+    async fn send_away(&self, mut requests: mpsc::Receiver<Request>) {
+        requests.close();
+        while let Some(request) = requests.recv().await {
+            let (to, _) = request.read();
+            let moving = Refusal::new(RefusalKind::Unavailable, "the shard changes hands; try again");
+            if let Some(publish) = to.refused(moving)
+                && let Err(error) = self.bus.send(publish).await
+            {
+                debug!(%error, "a refusal was dropped");
+            }
+        }
+    }
+
+    async fn reign_over(&self, requests: &mut mpsc::Receiver<Request>) -> Result<Left, Error> {
+        let began = Instant::now();
+        let now = Timestamp(runtime::clock::now());
+        let recovered = take_over(&self.bus, self.shard, &self.options.instance, now).await?;
+        let leader = Leader::new(self.bus.clone(), self.shard, self.options.clone(), recovered);
+        let (lever, mut controls) = mpsc::channel(CONTROLS_MAX);
+        let answering = self.answer_pings(lever.clone()).await?;
         if let Ok(mut levers) = self.levers.write() {
             levers.insert(self.shard, lever);
         }
         self.say(true, true);
         metrics::histogram!(Metric::TakeoverSeconds.name()).record(began.elapsed().as_secs_f64());
         debug!(shard = self.shard, ms = began.elapsed().as_millis(), "leading");
-        let led = leader.lead(&mut requests, &mut controls, self.stop.clone()).await;
+        let has_heir = || self.heirs.read().is_ok_and(|heirs| heirs.contains_key(&self.shard));
+        let led = leader.lead(requests, &mut controls, self.stop.clone(), has_heir).await;
         answering.abort();
-        if let Ok(mut routes) = self.routes.write() {
-            routes.remove(&self.shard);
+        if led.is_ok() {
+            self.vacate().await;
         }
         if let Ok(mut levers) = self.levers.write() {
             levers.remove(&self.shard);

@@ -50,8 +50,12 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// States larger than this many conversations are not checked while running.
 const CHECK_CONVERSATIONS_MAX: usize = 20_000;
-/// How long a drain waits for outputs and the last checkpoint.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long whoever leaves leads on, for its last checkpoint: the next owner then has little to read.
+const LEAVING_MAX: Duration = Duration::from_secs(10);
+/// How long nobody leads while what was decided last is written. The rest is the next owner's.
+const OWED_MAX: Duration = Duration::from_millis(50);
+/// The same when there is no other owner yet.
+const OWED_ALONE_MAX: Duration = Duration::from_secs(2);
 /// Conversations whose traces are remembered.
 const TRACES_MAX: usize = 100_000;
 /// Most questions about the past that are answered at once; more are told to come again.
@@ -163,7 +167,7 @@ enum Wake {
     Rested(Result<Vec<resting::Ready>, tokio::task::JoinError>),
     Control(Control),
     GoOn,
-    Stop,
+    Leave(Left),
 }
 
 fn now() -> Timestamp {
@@ -217,12 +221,14 @@ impl Leader {
         leader
     }
 
-    /// Leads until told to stop or to yield, or deposed. Gives the bus what is owed before it returns `Ok`.
+    /// Leads until told to stop or to yield, or deposed. Whoever is told leads on until its last checkpoint is stored, so
+    /// that the next owner has next to nothing to read; `has_heir` says whether one waits.
     pub(crate) async fn lead(
         mut self,
         requests: &mut mpsc::Receiver<Request>,
         controls: &mut Controls,
         mut stop: watch::Receiver<bool>,
+        has_heir: impl Fn() -> bool,
     ) -> Result<Left, Error> {
         self.stop = stop.clone();
         let mut reader = self.bus.read(&format!("IN-{}", self.shard_no), self.shard.cursor + 1, None).await?;
@@ -230,12 +236,20 @@ impl Leader {
         let mut flush = interval(FLUSH_EVERY);
         let mut check = interval(CHECK_EVERY);
         self.beat().await;
+        let mut leaving: Option<(Left, tokio::time::Instant)> = None;
         loop {
+            if let Some((left, by)) = leaving
+                && (self.checkpointing.is_none() || tokio::time::Instant::now() >= by)
+            {
+                self.let_go(if has_heir() { OWED_MAX } else { OWED_ALONE_MAX }).await;
+                return Ok(left);
+            }
             let due = self.next_deadline();
             let held = self.held_until;
             let wake = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => Wake::Stop,
+                _ = stop.wait_for(|stop| *stop), if leaving.is_none() => Wake::Leave(Left::Stopped),
+                () = until(leaving.map(|(_, by)| by)), if leaving.is_some() => continue,
                 Some(control) = controls.recv() => Wake::Control(control),
                 () = until(held), if held.is_some() => Wake::GoOn,
                 () = sleep_until(due), if held.is_none() => Wake::Time,
@@ -253,8 +267,13 @@ impl Leader {
                 Some(found) = self.looked_up.1.recv(), if held.is_none() => Wake::LookedUp(found),
             };
             let led = match wake {
-                Wake::Stop => return self.drain().await.map(|()| Left::Stopped),
-                Wake::Control(Control::Yield) => return self.drain().await.map(|()| Left::Yielded),
+                Wake::Control(Control::Yield) if leaving.is_some() => Ok(()),
+                Wake::Leave(_) | Wake::Control(Control::Yield) => {
+                    let left = if let Wake::Leave(left) = wake { left } else { Left::Yielded };
+                    leaving = Some((left, tokio::time::Instant::now() + LEAVING_MAX));
+                    self.leave();
+                    Ok(())
+                }
                 Wake::Control(Control::Ask(question, answer)) => match self.asked(&question).await {
                     Ok(said) => {
                         // Whoever no longer waits asks again.
@@ -277,12 +296,20 @@ impl Leader {
                     Ok(())
                 }
                 Wake::Request(Some(request)) => self.batch(None, Some(request), &mut reader, requests).await,
-                Wake::Request(None) => return self.drain().await.map(|()| Left::Stopped),
+                // It is held by whoever waits for us.
+                Wake::Request(None) => {
+                    self.let_go(OWED_ALONE_MAX).await;
+                    return Ok(Left::Stopped);
+                }
                 Wake::Beat => {
                     self.beat().await;
                     Ok(())
                 }
                 Wake::Flush if held.is_some() => Ok(()),
+                Wake::Flush if leaving.is_some() => {
+                    self.flush();
+                    Ok(())
+                }
                 Wake::Flush => {
                     self.flush();
                     self.next_erasure();
@@ -765,40 +792,37 @@ impl Leader {
         Ok(())
     }
 
-    /// Gives the bus what is owed: outputs, read side, a last checkpoint.
-    async fn drain(mut self) -> Result<(), Error> {
+    /// Begins to leave: a last checkpoint, while everything goes on.
+    fn leave(&mut self) {
+        self.go_on();
+        self.stop_resting();
+        self.flush();
+        let may = self.erasures.is_empty() && self.erasing.is_none() && self.overwriting.is_none() && !self.overwrite;
+        if may && self.checkpointing.is_none() && self.records_since_checkpoint > 0 {
+            self.start_checkpoint();
+        }
+    }
+
+    /// Nothing is decided any more: writes what was decided last, for a moment. What is not written then is written by the
+    /// next owner, which finds it in the journal.
+    async fn let_go(mut self, limit: Duration) {
+        let began = Instant::now();
         if let Some(running) = self.checkpointing.take() {
+            warn!(shard = self.shard_no, "the last checkpoint is not stored in time; the next owner reads the journal");
             running.abort();
         }
-        self.stop_resting();
-        let left = async {
+        let mut watch = self.outputs.watch();
+        let owed = async {
             while self.readside.done() < self.seq {
                 self.flush();
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            if let Some(running) = self.overwriting.take() {
-                let _ = running.await;
-            }
-            if self.records_since_checkpoint > 0 && self.erasures.is_empty() {
-                self.start_checkpoint();
-                if let Some(running) = self.checkpointing.take() {
-                    let done = running.await;
-                    self.checkpointed(done).await?;
-                }
-            }
-            Ok::<(), Error>(())
+            watch.reached(self.seq).await
         };
-        let drained = tokio::time::timeout(DRAIN_MAX, left).await;
-        match &drained {
-            Ok(Ok(())) => info!(shard = self.shard_no, seq = self.seq, "drained the shard"),
-            Ok(Err(error)) => {
-                warn!(shard = self.shard_no, %error, "the shard is not fully drained; the next owner does the rest");
-            }
-            Err(_) => warn!(shard = self.shard_no, "the shard is not drained in time; the next owner does the rest"),
-        }
-        self.readside.abandon();
-        self.outputs.drain(Duration::from_secs(1)).await;
-        Ok(())
+        let all = tokio::time::timeout(limit, owed).await.unwrap_or(false);
+        let ms = began.elapsed().as_millis();
+        info!(shard = self.shard_no, seq = self.seq, all_written = all, ms, "let the shard go");
+        self.abandon();
     }
 
     /// Lets go at once: somebody else leads, and does the rest.

@@ -109,6 +109,7 @@ impl Outputs {
     }
 
     /// Stops taking; returns when everything is stored or the time is over.
+    #[cfg(test)]
     pub(crate) async fn drain(self, limit: Duration) -> u64 {
         let Self { progress, facts, jobs, mut tasks } = self;
         drop((facts, jobs));

@@ -137,6 +137,7 @@ impl Progress {
     }
 
     /// From now on nobody rests.
+    #[cfg(test)]
     pub(crate) fn hurry(&self) {
         self.hurry.begin();
     }

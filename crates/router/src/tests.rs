@@ -479,7 +479,7 @@ async fn two_writers_on_purpose_do_no_harm() {
     let recovered = take_over(&theirs, SHARD, "second", Timestamp(runtime::clock::now())).await.unwrap();
     let second = crate::leader::Leader::new(theirs.clone(), SHARD, options("second"), recovered);
     let (_controls, mut controls) = tokio::sync::mpsc::channel(1);
-    let leading = tokio::spawn(async move { second.lead(&mut requests, &mut controls, stop.1).await });
+    let leading = tokio::spawn(async move { second.lead(&mut requests, &mut controls, stop.1, || true).await });
     for n in 0..50 {
         say(&ours, &format!("b{n}")).await;
     }

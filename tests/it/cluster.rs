@@ -90,6 +90,19 @@ async fn cluster_shares_shards_and_hands_them_over() {
         }
     }
     println!("drained: another owner answers after {}", millis(pauses));
+    // Each in turn is killed: nobody hands anything over.
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let (before, _) = epoch(&daemon).await;
+        let began = Instant::now();
+        let owner = if before.ends_with(&format!("-{}", first.pid())) { &mut first } else { &mut second };
+        owner.kill9();
+        until(PATIENCE, "another owner", async || (epoch(&daemon).await.0 != before).then_some(())).await;
+        pauses.push(began.elapsed());
+        *owner = daemon.companion(&["router"]);
+        leads(owner, 4..=4).await;
+    }
+    println!("killed: another owner answers after {}", millis(pauses));
     audit_all(&daemon, load).await;
 }
 

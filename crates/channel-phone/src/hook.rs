@@ -74,7 +74,7 @@ impl Ear {
                 }
             }
             Keys::Vonage(keys) => {
-                let said = vonage::verify::said(request, keys).map_err(unauthorized)?;
+                let said = vonage::verify::said(request, keys, first == SMS).map_err(unauthorized)?;
                 match first {
                     VOICE => Ok(self.voice.event(request, &said, self.link(request)?.as_ref())),
                     SMS => Ok(self.sms.event(request, &said)),

@@ -5,8 +5,8 @@
 //! middle would shift every later one. No reader may rely on it, although nested ones happen to be
 //! understood.
 
-use serde::Serialize;
-use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
+use serde::{Deserialize as _, Serialize};
 
 use crate::limits::DEPTH_MAX;
 
@@ -79,12 +79,18 @@ impl Encoding {
         }
         match self {
             Self::MsgPack => {
-                let mut rest = payload;
-                let value = next_msgpack(&mut rest, seed)?;
-                if rest.is_empty() {
-                    Ok(value)
-                } else {
-                    Err(CodecError(format!("{} bytes follow the message", rest.len())))
+                // Texts are read where they lie; a reader would copy each once more.
+                let mut decoder = rmp_serde::Deserializer::from_read_ref(payload);
+                decoder.set_max_depth(DEPTH_MAX);
+                let value = seed.deserialize(&mut decoder).map_err(CodecError::reading)?;
+                // The decoder does not say how far it came: what can be read after the end is too much.
+                match IgnoredAny::deserialize(&mut decoder) {
+                    Err(rmp_serde::decode::Error::InvalidMarkerRead(error))
+                        if error.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
+                        Ok(value)
+                    }
+                    _ => Err(CodecError("more bytes follow the message".to_owned())),
                 }
             }
             // serde_json follows 128 levels at most.

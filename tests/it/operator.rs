@@ -321,7 +321,7 @@ async fn operator_logs_hold_no_text_and_no_secrets() {
 async fn operator_command_line_helps_itself() {
     let daemon = Daemon::builder().prepare();
     let help = daemon.cli(&["--help"]).await.ok();
-    for word in ["run", "check", "status", "agent", "conversation", "customer", "explain", "dead", "completions"] {
+    for word in ["run", "check", "status", "agent", "conversation", "customer", "explain", "dead", "audit", "completions"] {
         assert!(help.contains(word), "{word} is not in {help}");
     }
     let help = daemon.cli(&["run", "--help"]).await.ok();
@@ -385,4 +385,38 @@ fn cpu_ticks(pid: i32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_commands_leave_a_trail() {
+    let daemon = Daemon::builder().env("THROUGHLINE_OPERATOR", "ann of the night shift").start().await;
+    daemon.cli(&["policy", "apply"]).await.ok();
+    let refused = daemon.cli(&["conversation", "assign", "c4711", "anna"]).await;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    daemon.cli(&["--json", "status"]).await.ok();
+
+    // EVENTS is written behind the journal.
+    let trail = until(PATIENCE, "the trail", async || {
+        let trail = daemon.cli(&["--json", "audit"]).await.json();
+        let trail = trail.as_array().expect("a list").clone();
+        (trail.len() >= 3).then_some(trail)
+    })
+    .await;
+    let said: Vec<_> = trail
+        .iter()
+        .map(|record| {
+            let data = record.pointer("/event/data").expect("a fact");
+            let text = |name: &str| data.get(name).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
+            [text("operator"), text("verb"), text("conversation"), text("agent"), text("refused")]
+        })
+        .collect();
+    // The policy files are put into force when the daemon starts. Questions are not there.
+    assert!(said[0][0].starts_with("policy files of "), "{said:?}");
+    assert_eq!(said[0][1..], ["policy.apply", "-", "-", "-"]);
+    assert_eq!(said[1], ["ann of the night shift", "policy.apply", "-", "-", "-"]);
+    assert_eq!(said[2], ["ann of the night shift", "conversation.assign", "c4711", "anna", "not_found"]);
+    assert_eq!(said.len(), 3, "{said:?}");
+    let shown = daemon.cli(&["audit", "--limit", "1"]).await.ok();
+    assert!(shown.contains("agent anna") && shown.contains("refused: not_found"), "{shown}");
+    assert!(!shown.contains("policy.apply"), "{shown}");
 }

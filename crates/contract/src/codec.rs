@@ -13,6 +13,9 @@ use crate::limits::DEPTH_MAX;
 /// Name of the header that carries the encoding.
 pub const CONTENT_TYPE: &str = "content-type";
 
+/// Name of the header in which an operator's tool says who asks.
+pub const OPERATOR: &str = "tl-operator";
+
 /// How a payload is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Encoding {

@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 
 use crate::call::CallOrder;
 use crate::codec::open_enum;
+use crate::command::RefusalKind;
 use crate::envelope::{Account, Assurance, Envelope, Identity, MessageRef, Part, ReceiptStatus, Thread};
 use crate::id::{AgentId, ChannelKind, ConversationId, CustomerId, MessageId, OfferId, QueueId, SkillId, TenantId};
 use crate::journal::Position;
@@ -1177,6 +1178,33 @@ pub enum Event {
         /// What was wrong; never the content.
         reason: String,
     },
+    /// An operator's command was carried out, or refused. What it brought about lies in the same entry of the journal;
+    /// questions are not recorded.
+    #[serde(rename = "operator.commanded")]
+    OperatorCommanded {
+        /// Who, as the tool that sent it says; absent: it does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operator: Option<SmolStr>,
+        /// The client's id of the command.
+        command: SmolStr,
+        /// What was asked for.
+        verb: SmolStr,
+        /// The conversation that it named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<ConversationId>,
+        /// The customer that it named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer: Option<CustomerId>,
+        /// The agent that it named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+        /// The queue that it named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueId>,
+        /// Why it was refused; absent: it was done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<RefusalKind>,
+    },
 }
 
 macro_rules! event_names {
@@ -1267,6 +1295,7 @@ event_names! {
     MessageStatusChanged => "message.status_changed",
     NoteAdded => "note.added",
     InputRejected => "input.rejected",
+    OperatorCommanded => "operator.commanded",
 }
 
 impl Event {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bus::{Bus, Publish, embedded, permissions};
+use contract::codec::OPERATOR;
 use contract::command::{AdminCommand, Done, Reply};
 use contract::{Encoding, TenantId, Timestamp, subject};
 use router::AdminAnswer;
@@ -44,6 +45,7 @@ impl Operator {
             subject: subject::admin_command(&self.tenant, question.verb()),
             payload: question.encode(id, Encoding::MsgPack)?.into(),
             content_type: Some(Encoding::MsgPack.content_type()),
+            headers: vec![(OPERATOR, who())],
             ..Publish::default()
         };
         let until = tokio::time::Instant::now() + PATIENCE;
@@ -65,6 +67,19 @@ impl Operator {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Who asks, for the trail of what operators did: `THROUGHLINE_OPERATOR`, else the account on this machine.
+fn who() -> String {
+    let of = |name: &str| std::env::var(name).ok().filter(|name| !name.trim().is_empty());
+    let name = of("THROUGHLINE_OPERATOR").or_else(|| {
+        // With sudo it is the person who counts.
+        let account = of("SUDO_USER").or_else(|| of("USER")).or_else(|| of("LOGNAME"))?;
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Some(format!("{account}@{}", host.trim()))
+    });
+    // A header is one line.
+    name.unwrap_or_else(|| "unknown".to_owned()).chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Asks one question and shows the answer.

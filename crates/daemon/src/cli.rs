@@ -89,6 +89,12 @@ pub(crate) enum Command {
     /// Look at what could not be processed, and put it back when it is mended
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Look at what operators did: who, when, what about, and what became of it
+    Audit {
+        /// At most so many of the newest
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
     /// Say how a user of the embedded bus connects: address, name, and the file with the password
     Credentials {
         /// Which: router, admin, adapter-KIND, agent-TENANT-NAME or classifier-TENANT; all when left out

@@ -2,6 +2,7 @@
 //! order; or asks a running daemon something. Decides nothing about conversations.
 
 mod ask;
+mod audit;
 mod backup;
 mod channels;
 mod cli;
@@ -56,6 +57,9 @@ impl<E: std::error::Error> From<E> for Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Run { .. }) {
+        runtime::memory::small_pages();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::Other(format!("no threads can be started: {error}"))),
@@ -119,6 +123,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Credentials { user } => ask::credentials(&load_to_ask()?, user.as_deref(), common.json),
         Command::Channels => channels::list(&ask::Operator::connect(load_to_ask()?, common.json).await?).await,
         Command::Channel(ChannelCommand::Try(options)) => trial::run(&options, common.json),
+        Command::Audit { limit } => {
+            audit::list(&ask::Operator::connect(load_to_ask()?, common.json).await?, limit).await
+        }
         Command::Dead(command) => {
             let operator = ask::Operator::connect(load_to_ask()?, common.json).await?;
             match command {

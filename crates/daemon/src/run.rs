@@ -44,6 +44,7 @@ pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>
     let health = Health::new();
     let notifier = Notifier::from_env();
     let starting = tokio::spawn(tell_starting(notifier.clone(), health.clone())).abort_handle();
+    tokio::spawn(runtime::memory::grow());
     let alive = notifier.clone();
     tokio::spawn(async move { alive.keep_alive().await });
     let process =
@@ -280,6 +281,7 @@ impl Process {
             subject: subject::admin_command(&self.loaded.tenant, command.verb()),
             payload: command.encode(&id, Encoding::MsgPack)?.into(),
             content_type: Some(Encoding::MsgPack.content_type()),
+            headers: vec![(contract::codec::OPERATOR, format!("policy files of {}", self.instance))],
             ..Publish::default()
         };
         loop {

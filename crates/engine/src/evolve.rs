@@ -420,7 +420,8 @@ impl State {
             | Event::CustomerMatchDismissed { .. }
             | Event::CustomerRenamed { .. }
             | Event::NoteAdded { .. }
-            | Event::InputRejected { .. } => {}
+            | Event::InputRejected { .. }
+            | Event::OperatorCommanded { .. } => {}
         }
         reach
     }

@@ -1,8 +1,8 @@
 //! Values that many conversations have alike, kept once.
 
 use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use contract::Millis;
@@ -10,11 +10,14 @@ use contract::envelope::Account;
 use contract::event::{Requirement, Terms};
 
 /// What can be kept once for all who have it alike.
-pub(crate) trait Alike: Clone + Ord {
-    /// The order of those that are kept; equal are those that are kept as one.
-    fn compare(&self, other: &Self) -> Ordering {
-        self.cmp(other)
+pub(crate) trait Alike: Clone + Eq {
+    /// Whether both are kept as one.
+    fn alike(&self, other: &Self) -> bool {
+        self == other
     }
+
+    /// Hashes what makes it alike.
+    fn digest<H: Hasher>(&self, state: &mut H);
 
     /// As it is kept.
     fn kept(&self) -> Self {
@@ -22,13 +25,21 @@ pub(crate) trait Alike: Clone + Ord {
     }
 }
 
-impl Alike for Requirement {}
+impl Alike for Requirement {
+    fn digest<H: Hasher>(&self, state: &mut H) {
+        self.hash(state);
+    }
+}
 
-impl Alike for Account {}
+impl Alike for Account {
+    fn digest<H: Hasher>(&self, state: &mut H) {
+        self.hash(state);
+    }
+}
 
 /// Terms are alike, and kept, without the times in them, which are each one's own.
 impl Alike for Terms {
-    fn compare(&self, other: &Self) -> Ordering {
+    fn alike(&self, other: &Self) -> bool {
         // What differs most often comes first. Taken apart, so that whatever is added is thought of.
         let Self {
             route,
@@ -48,24 +59,24 @@ impl Alike for Terms {
             waited_ms: _,
             step_ends_at: _,
         } = self;
-        route
-            .cmp(&other.route)
-            .then_with(|| tags.cmp(&other.tags))
-            .then_with(|| language.cmp(&other.language))
-            .then_with(|| {
-                (policy, weight, lease_ms, adjust_ms, verified).cmp(&(
-                    &other.policy,
-                    &other.weight,
-                    &other.lease_ms,
-                    &other.adjust_ms,
-                    &other.verified,
-                ))
-            })
-            .then_with(|| class.cmp(&other.class))
-            .then_with(|| labels.cmp(&other.labels))
-            .then_with(|| passed.cmp(&other.passed))
-            .then_with(|| affinity.cmp(&other.affinity))
-            .then_with(|| intent.cmp(&other.intent))
+        *route == other.route
+            && *tags == other.tags
+            && *language == other.language
+            && *policy == other.policy
+            && *weight == other.weight
+            && *lease_ms == other.lease_ms
+            && *adjust_ms == other.adjust_ms
+            && *class == other.class
+            && *labels == other.labels
+            && *passed == other.passed
+            && *affinity == other.affinity
+            && *intent == other.intent
+            && *verified == other.verified
+    }
+
+    fn digest<H: Hasher>(&self, state: &mut H) {
+        // The few that tell most apart; the rest is compared.
+        (&self.route, &self.tags, &self.language, &self.labels, &self.affinity, self.weight).hash(state);
     }
 
     fn kept(&self) -> Self {
@@ -103,53 +114,44 @@ impl<'a, T: 'a> Borrow<dyn Find<T> + 'a> for One<T> {
     }
 }
 
-impl<T: Alike> Ord for dyn Find<T> + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.value().compare(other.value())
-    }
-}
-
-impl<T: Alike> PartialOrd for dyn Find<T> + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl<T: Alike> Hash for dyn Find<T> + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.value().digest(state);
     }
 }
 
 impl<T: Alike> PartialEq for dyn Find<T> + '_ {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+        self.value().alike(other.value())
     }
 }
 
 impl<T: Alike> Eq for dyn Find<T> + '_ {}
 
-impl<T: Alike> Ord for One<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.compare(&other.0)
-    }
-}
-
-impl<T: Alike> PartialOrd for One<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl<T: Alike> Hash for One<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.digest(state);
     }
 }
 
 impl<T: Alike> PartialEq for One<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+        self.0.alike(&other.0)
     }
 }
 
 impl<T: Alike> Eq for One<T> {}
 
+/// By hash, always the same one; nothing here is ever listed, so no order depends on it.
+type Kept<T> = HashMap<One<T>, (Arc<T>, u32), BuildHasherDefault<DefaultHasher>>;
+
 /// Values that are alike, each kept once for as long as somebody has it. Who takes one gives it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shared<T: Alike>(BTreeMap<One<T>, (Arc<T>, u32)>);
+pub(crate) struct Shared<T: Alike>(Kept<T>);
 
 impl<T: Alike> Default for Shared<T> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Kept::default())
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct ReplyTo {
     pub(crate) subject: Option<String>,
     pub(crate) id: SmolStr,
     pub(crate) encoding: Encoding,
+    /// Who asks, as an operator's tool says.
+    pub(crate) operator: Option<SmolStr>,
 }
 
 /// What a request asks.
@@ -50,8 +52,12 @@ impl Request {
     /// Reads the request.
     pub(crate) fn read(self) -> (ReplyTo, Result<Asked, Refusal>) {
         let payload = &self.message.payload;
-        let mut reply_to =
-            ReplyTo { subject: self.message.reply.clone(), id: SmolStr::default(), encoding: Encoding::Json };
+        let mut reply_to = ReplyTo {
+            subject: self.message.reply.clone(),
+            id: SmolStr::default(),
+            encoding: Encoding::Json,
+            operator: crate::audit::operator(&self.message),
+        };
         reply_to.encoding = match Encoding::detect(self.message.headers.get(CONTENT_TYPE), payload) {
             Ok(encoding) => encoding,
             Err(error) => return (reply_to, Err(Refusal::new(RefusalKind::Invalid, error.to_string()))),

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::Options;
+use crate::{Options, audit};
 use crate::classify::{ANSWERS_MAX, Found};
 use crate::commands::{Asked, ReplyTo, Request, addressed};
 use crate::control::{Control, Controls};
@@ -415,7 +415,12 @@ impl Leader {
             let identities = view.identities.into_iter().map(|held| held.identity).collect();
             self.known_by.insert((tenant_id.clone(), *customer), identities);
         }
-        match tenant.command(now, input, new_secret) {
+        let fact = audit::commanded(&input, to.operator.clone());
+        let mut answer = tenant.command(now, input, new_secret);
+        if let Some(refused) = fact.and_then(|fact| audit::record(tenant, now, fact, &mut answer)) {
+            decided.add(tenant_id, refused, None);
+        }
+        match answer {
             Answer::Done(done, step) => {
                 let first_fact = (!step.is_empty()).then_some(decided.facts.len());
                 decided.add(tenant_id, step, None);

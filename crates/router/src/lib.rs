@@ -15,6 +15,7 @@
 //! server), the input cursor is inside the record, every output is idempotent and is written again by
 //! the next owner from where the journal says it had got to.
 
+mod audit;
 mod checkpoint;
 mod classify;
 mod commands;

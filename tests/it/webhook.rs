@@ -8,6 +8,7 @@ use adapter::runtime::secret::SecretString;
 use adapter::verify::{Algorithm, Encoding, sign};
 use contract::envelope::ReceiptStatus;
 use contract::{ConversationId, Event, MessageId};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use throughline_tests::daemon::{Builder, TENANT, binary, free_port};
 use throughline_tests::{AgentTool, Daemon, PATIENCE, until, within};
@@ -226,11 +227,15 @@ fn message(id: &str, text: &str) -> Value {
 
 /// Posts a body as it would be signed with a secret; the status and the body of the answer.
 async fn post(webhooks: u16, body: &str, secret: &str) -> (u16, String) {
+    send(webhooks, "/hook/webhook/acme", &signed(body, secret), body).await
+}
+
+/// The header by which a body is believed.
+fn signed(body: &str, secret: &str) -> String {
     let seconds = (runtime::clock::now() / 1000).to_string();
     let secret = SecretString::new(secret);
     let signature = sign(Algorithm::Sha256, &secret, &[seconds.as_bytes(), b".", body.as_bytes()], Encoding::Hex);
-    let head = format!("x-acme-signature: t={seconds},v1={signature}\r\n");
-    send(webhooks, "/hook/webhook/acme", &head, body).await
+    format!("x-acme-signature: t={seconds},v1={signature}\r\n")
 }
 
 async fn send(webhooks: u16, path: &str, head: &str, body: &str) -> (u16, String) {
@@ -429,4 +434,64 @@ async fn webhook_a_request_is_tried_out_without_a_bus() {
     assert!(ok && shown.contains("NOT VERIFIED"), "{shown}");
     let (ok, shown) = try_out(&["--config", &file], b"{}").await;
     assert!(!ok && shown.contains("no HTTP request"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_keys_and_accounts_change_without_a_restart() {
+    let (vendor, webhooks) = (Vendor::start().await, free_port());
+    let account = vendor.account("").replace("secrets = { env = \"ACME_SECRET\" }", "secrets = { file = \"acme.key\" }");
+    let mut daemon = builder(&account, webhooks).prepare();
+    let channels = daemon.folder().join("channels");
+    let key = |text: &str| {
+        let file = channels.join("acme.key");
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    key(SECRET);
+    daemon.start().await;
+    let pid = daemon.pid();
+    let anna = AgentTool::automatic(&daemon, "anna", |_| None).await;
+    assert_eq!(post(webhooks, &events(json!([message("e1", "Where is my parcel?")])), SECRET).await.0, 200);
+    let conversation = assigned(&anna, "Where is my parcel?").await;
+
+    // The key is another: the old one counts no more, and the conversation goes on.
+    key("the vendor's next secret");
+    daemon.signal(Signal::SIGHUP);
+    daemon.logged("accounts are open anew").await;
+    let body = events(json!([message("e2", "Are you still there?")]));
+    assert_eq!(post(webhooks, &body, SECRET).await, (401, String::new()));
+    assert_eq!(post(webhooks, &body, "the vendor's next secret").await.0, 200);
+    assert_eq!(anna.hears("Are you still there?").await, conversation);
+    let said = anna.say(conversation, "I am.").await.message.expect("an id");
+    becomes(&daemon, said, &ReceiptStatus::Sent).await;
+
+    // An account more, and one that cannot be read: then everything stays as it was.
+    let second = account.replace("account = \"acme\"", "account = \"second\"");
+    std::fs::write(channels.join("second.toml"), second).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    let other = events(json!([message("e3", "By the second account")]));
+    until(PATIENCE, "the second account", async || {
+        let head = signed(&other, "the vendor's next secret");
+        (send(webhooks, "/hook/webhook/second", &head, &other).await.0 == 200).then_some(())
+    })
+    .await;
+    anna.hears("By the second account").await;
+    std::fs::write(channels.join("second.toml"), "kind = \"webhook\"\naccount = \"second\"\nrubbish = 1\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.logged("what was in force stays").await;
+    let head = signed(&other, "the vendor's next secret");
+    assert_eq!(send(webhooks, "/hook/webhook/second", &head, &other).await.0, 200);
+
+    // One that is gone is answered to no more.
+    std::fs::remove_file(channels.join("second.toml")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    until(PATIENCE, "the second account to be gone", async || {
+        (send(webhooks, "/hook/webhook/second", &head, &other).await.0 == 404).then_some(())
+    })
+    .await;
+    let body = events(json!([message("e4", "Bye")]));
+    assert_eq!(post(webhooks, &body, "the vendor's next secret").await.0, 200);
+    anna.hears("Bye").await;
+    assert_eq!(daemon.pid(), pid);
+    assert!(!daemon.logs().contains("next secret"), "a secret stands in the log");
 }

@@ -175,14 +175,14 @@ impl Cluster {
 /// When there is none.
 pub fn credentials(folder: &Path, user: &str) -> Result<Credentials, Error> {
     let path = folder.join(user);
-    let password = files::read(&path).ok_or_else(|| {
+    files::read(&path).ok_or_else(|| {
         let text = format!(
             "no password of user {user:?} in {}; `throughline nats config` writes them, copy them here",
             folder.display()
         );
         Error::new(ErrorKind::NotFound, text)
     })?;
-    Ok(Credentials::Password { user: user.to_owned(), password: password.trim().to_owned() })
+    Ok(Credentials::PasswordFile { user: user.to_owned(), file: path })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Reaching the bus and knowing whether it is there.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
@@ -62,6 +62,13 @@ pub enum Credentials {
         /// The password.
         password: String,
     },
+    /// A user whose password lies in a file. It is read for every connection, so that it can be changed while we run.
+    PasswordFile {
+        /// The user.
+        user: String,
+        /// The file; a line end at its end is not part of the password.
+        file: PathBuf,
+    },
     /// A `.creds` file.
     File(PathBuf),
     /// An nkey seed.
@@ -75,6 +82,9 @@ impl fmt::Debug for Credentials {
         match self {
             Self::None => formatter.write_str("None"),
             Self::Password { user, .. } => write!(formatter, "Password {{ user: {user:?}, password: *** }}"),
+            Self::PasswordFile { user, file } => {
+                write!(formatter, "PasswordFile {{ user: {user:?}, file: {} }}", file.display())
+            }
             Self::File(path) => write!(formatter, "File({})", path.display()),
             Self::Nkey(_) => formatter.write_str("Nkey(***)"),
             Self::Token(_) => formatter.write_str("Token(***)"),
@@ -86,7 +96,7 @@ impl Credentials {
     /// The inbox prefix: private to the user where there is one.
     fn inbox(&self) -> Result<String, Error> {
         match self {
-            Self::Password { user, .. } => {
+            Self::Password { user, .. } | Self::PasswordFile { user, .. } => {
                 if user.is_empty() || user.contains(|c: char| c.is_whitespace() || c == '*' || c == '>' || c == '.') {
                     return Err(Error::config(format!("user {user:?} cannot be part of a subject")));
                 }
@@ -374,8 +384,48 @@ impl Bus {
     }
 }
 
+/// The password of a file.
+struct Password;
+
+impl Password {
+    fn read(file: &Path) -> Result<String, Error> {
+        let text = std::fs::read_to_string(file);
+        let text = text.map_err(|error| Error::config(format!("password file {}: {error}", file.display())))?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(Error::config(format!("password file {} is empty", file.display()))),
+            password => Ok(password.to_owned()),
+        }
+    }
+
+    /// As the file has it now; while it cannot be read, as it had it last.
+    fn renew(file: &Path, last: &Mutex<String>) -> String {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        match Self::read(file) {
+            Ok(password) => *last = password,
+            Err(error) => tracing::warn!(%error, "the password as it was last is used"),
+        }
+        last.clone()
+    }
+}
+
 async fn library_options(options: &Options, inbox: &str, state: Weak<State>) -> Result<ConnectOptions, Error> {
-    let mut library = ConnectOptions::new()
+    let library = match &options.credentials {
+        Credentials::PasswordFile { user, file } => {
+            let (user, file) = (user.clone(), file.clone());
+            let first = Password::read(&file)?;
+            let last = Arc::new(Mutex::new(first));
+            ConnectOptions::with_auth_callback(move |_| {
+                let (user, password) = (user.clone(), Password::renew(&file, &last));
+                async move {
+                    let mut auth = async_nats::Auth::new();
+                    (auth.username, auth.password) = (Some(user), Some(password));
+                    Ok(auth)
+                }
+            })
+        }
+        _ => ConnectOptions::new(),
+    };
+    let mut library = library
         .name(&options.name)
         .custom_inbox_prefix(inbox)
         .connection_timeout(CONNECT_WAIT.min(options.timeout.max(Duration::from_millis(100))))
@@ -393,7 +443,7 @@ async fn library_options(options: &Options, inbox: &str, state: Weak<State>) -> 
             }
         });
     library = match &options.credentials {
-        Credentials::None => library,
+        Credentials::None | Credentials::PasswordFile { .. } => library,
         Credentials::Password { user, password } => library.user_and_password(user.clone(), password.clone()),
         Credentials::File(path) => library
             .credentials_file(path)

@@ -321,7 +321,8 @@ pub fn reach(data_dir: &Path, user: &str) -> Result<(String, Credentials), Error
         Error::new(ErrorKind::NotFound, text)
     };
     let ports = Ports::read(&layout).ok_or_else(|| missing("no running bus server"))?;
-    let password = files::read(&layout.password_file(user)).ok_or_else(|| missing(&format!("no user {user:?}")))?;
-    let credentials = Credentials::Password { user: user.to_owned(), password: password.trim().to_owned() };
+    let file = layout.password_file(user);
+    files::read(&file).ok_or_else(|| missing(&format!("no user {user:?}")))?;
+    let credentials = Credentials::PasswordFile { user: user.to_owned(), file };
     Ok((format!("nats://127.0.0.1:{}", ports.client), credentials))
 }

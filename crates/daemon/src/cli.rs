@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Run the daemon until it is told to stop
     ///
     /// SIGTERM or Ctrl-C drains: new work is refused, what was begun is finished. A second one ends it
-    /// at once; nothing acknowledged is lost by that. SIGHUP reads the policy again.
+    /// at once; nothing acknowledged is lost by that. SIGHUP reads policy, accounts and keys again.
     Run {
         /// Run only these roles: bus, router, wall, channels, or channel-KIND; may be given several times
         #[arg(long, value_name = "ROLE")]

@@ -8,6 +8,7 @@ mod channels;
 mod cli;
 mod customer;
 mod dead;
+mod hosting;
 mod journal;
 mod load;
 mod nats;
@@ -55,10 +56,24 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Settings(problems) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&problems.join("; "))
+            }
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    // First of all: what was given in huge pages before stays that.
+    runtime::memory::small_pages();
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run { .. }) {
-        runtime::memory::small_pages();
+    if !matches!(cli.command, Command::Run { .. }) {
+        runtime::memory::huge_pages();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,12 +1,13 @@
 //! `throughline run`: starts the roles, keeps them, and stops them in order.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use adapter::backoff::Backoff;
 use adapter::http::ClientSettings;
 use adapter::webhook::Webhooks;
-use adapter::{Channels, Environment, Fetcher, Ready};
+use adapter::{Environment, Fetcher, Ready};
 use bus::embedded::{self, Server};
 use bus::{Bus, Connection, Credentials, Options, Publish, Tls, Topology, permissions};
 use contract::command::{AdminCommand, Done, Reply};
@@ -23,14 +24,18 @@ use tracing::{error, info, warn};
 
 use crate::Failure;
 use crate::cli::Role;
+use crate::hosting::{self, Environments, Hosting};
 use crate::roles::{Roles, prepare};
-use crate::settings::{self, Loaded, Mode};
+use crate::settings::{self, Account, Loaded, Mode};
 
 /// How long a process waits for a bus that another one is about to start.
 const BUS_WAIT: Duration = Duration::from_secs(20);
 
 /// How much longer the service manager is asked to wait while we start, and how often. A long journal takes its time.
 const START_WAIT: Duration = Duration::from_secs(60);
+
+/// How often accounts are tried again that could not be opened.
+const REOPEN: Backoff = Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) };
 
 /// Runs until told to stop.
 pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>) -> Result<(), Failure> {
@@ -47,8 +52,19 @@ pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>
     tokio::spawn(runtime::memory::grow());
     let alive = notifier.clone();
     tokio::spawn(async move { alive.keep_alive().await });
-    let process =
-        Process { instance: instance(), loaded, config, roles, shutdown, health, metrics, notifier, starting };
+    let process = Process {
+        instance: instance(),
+        policy: Mutex::new(loaded.policy.clone()),
+        webhooks: OnceLock::new(),
+        loaded,
+        config,
+        roles,
+        shutdown,
+        health,
+        metrics,
+        notifier,
+        starting,
+    };
     process.run(ready).await
 }
 
@@ -96,6 +112,10 @@ struct Process {
     notifier: Notifier,
     /// Tells the service manager that we are starting, until we have.
     starting: tokio::task::AbortHandle,
+    /// As it was read last.
+    policy: Mutex<Policy>,
+    /// Set once they are bound.
+    webhooks: OnceLock<Webhooks>,
 }
 
 impl Process {
@@ -105,11 +125,8 @@ impl Process {
         let server = self.start_server().await?;
         let bus = self.connect(permissions::ROUTER, true).await?;
         self.watch(&bus);
-        let shards = self.loaded.settings.router.shards;
         if self.roles.has(&Role::Router) || server.is_some() {
-            let kinds = self.loaded.kinds();
-            let replicas = usize::from(self.loaded.settings.router.replicas);
-            bus.ensure(&Topology::throughline(shards, replicas, &kinds)).await?;
+            bus.ensure(&self.topology(&self.loaded)).await?;
         }
         let open = self.health.component("channels");
         let pages = self.start_pages(&bus).await?;
@@ -120,27 +137,30 @@ impl Process {
         } else {
             Webhooks::none()
         };
-        let mut channels = self.start_channels(ready, &webhooks).await?;
-        if webhooks.address().is_some() {
+        let _ = self.webhooks.set(webhooks.clone());
+        let (loaded, shutdown) = (&self.loaded, self.shutdown.clone());
+        let mut hosting = Hosting::start(&self.roles, loaded, ready, webhooks.clone(), shutdown, &self).await?;
+        let serving = webhooks.address().is_some().then(|| {
             let (webhooks, shutdown) = (webhooks.clone(), self.shutdown.clone());
-            channels.push(tokio::spawn(async move {
+            tokio::spawn(async move {
                 if let Err(error) = webhooks.serve(shutdown).await {
                     error!(%error, "the webhooks are not served");
                 }
-            }));
-        }
+            })
+        });
         open.up();
         self.announce(server.as_ref(), pages.as_ref(), &customer_pages, &webhooks);
         self.starting.abort();
         self.notifier.ready(&self.instance);
-        self.follow_policy(&bus, server.as_ref(), reloads).await;
+        self.follow_files(&bus, server.as_ref(), &mut hosting, &open, reloads).await;
 
         self.notifier.stopping("draining");
         info!("draining: channels first, then the router, the bus last");
-        for running in channels {
-            if let Err(error) = running.await {
-                error!(%error, "a channel ended badly");
-            }
+        hosting.end().await;
+        if let Some(serving) = serving
+            && let Err(error) = serving.await
+        {
+            error!(%error, "the webhooks ended badly");
         }
         if let Some(router) = router {
             router.drain().await;
@@ -155,10 +175,6 @@ impl Process {
         let _ = tokio::task::spawn_blocking(runtime::trace::end).await;
         info!("stopped");
         Ok(())
-    }
-
-    fn users(&self, policy: &Policy) -> Vec<embedded::User> {
-        self.loaded.users(policy)
     }
 
     async fn start_server(&self) -> Result<Option<Server>, Failure> {
@@ -312,35 +328,6 @@ impl Process {
     }
 
     /// Opens and runs the accounts, each kind over a connection with that kind's rights.
-    async fn start_channels(
-        &self,
-        ready: Vec<Ready>,
-        webhooks: &Webhooks,
-    ) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
-        let fetcher = Fetcher::new(&self.loaded.settings.fetch).map_err(|error| Failure::Other(error.0))?;
-        let mut by_kind: std::collections::BTreeMap<String, Vec<Ready>> = std::collections::BTreeMap::new();
-        for account in ready {
-            by_kind.entry(account.file.kind.to_string()).or_default().push(account);
-        }
-        let mut running = Vec::new();
-        for (kind, accounts) in by_kind {
-            let bus = self.connect(&permissions::adapter_user(&kind), true).await?;
-            let environment = Environment {
-                bus,
-                shards: self.loaded.settings.router.shards,
-                data_dir: self.loaded.settings.bus.data_dir.clone(),
-                instance: self.instance.clone().into(),
-                redactor: self.redactor(),
-                webhooks: webhooks.clone(),
-                fetcher: fetcher.clone(),
-                shutdown: self.shutdown.clone(),
-            };
-            let channels = Channels::open(accounts, environment).await?;
-            running.push(tokio::spawn(channels.run()));
-        }
-        Ok(running)
-    }
-
     /// Tells a person where to look.
     fn announce(
         &self,
@@ -372,36 +359,137 @@ impl Process {
     }
 
     /// Reads the policy again whenever SIGHUP asks for it, until the drain.
-    async fn follow_policy(&self, bus: &Bus, server: Option<&Server>, mut reloads: Reloads) {
+    /// Reads policy and accounts again whenever that is asked for, and tries accounts again that could not be opened.
+    async fn follow_files(
+        &self,
+        bus: &Bus,
+        server: Option<&Server>,
+        hosting: &mut Hosting,
+        open: &Component,
+        mut reloads: Reloads,
+    ) {
+        let mut tries = 0;
         loop {
+            let again = async {
+                match hosting.missing() {
+                    Some(_) => tokio::time::sleep(REOPEN.wait(tries)).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.shutdown.draining() => return,
-                () = reloads.next() => {}
-            }
-            if let Err(failure) = self.reload(bus, server).await {
-                match failure {
-                    Failure::Settings(problems) => {
-                        for problem in problems {
-                            error!(%problem, "the policy is not reloaded; the old one stays in force");
-                        }
-                    }
-                    Failure::Other(reason) => error!(reason, "the policy is not reloaded; the old one stays in force"),
+                () = reloads.next() => {
+                    tries = 0;
+                    self.reload(bus, server, hosting).await;
                 }
+                () = again => {
+                    tries += 1;
+                    self.host(bus, server, hosting, hosting.accounts().to_vec()).await;
+                }
+            }
+            match hosting.missing() {
+                Some(missing) => open.down(missing),
+                None => open.up(),
             }
         }
     }
 
-    async fn reload(&self, bus: &Bus, server: Option<&Server>) -> Result<(), Failure> {
-        let dir = settings::load(self.config.as_deref(), std::env::vars(), &[]);
-        let dir = dir.map_or_else(|_| self.loaded.settings.policy.dir.clone(), |loaded| loaded.settings.policy.dir);
-        let policy = settings::load_policy(&dir).map_err(Failure::Settings)?;
-        if let Some(server) = server {
-            server.set_users(self.users(&policy)).await?;
+    async fn reload(&self, bus: &Bus, server: Option<&Server>, hosting: &mut Hosting) {
+        let settings = settings::load(self.config.as_deref(), std::env::vars(), &[]);
+        let settings = settings.map_or_else(|_| self.loaded.settings.clone(), |loaded| loaded.settings);
+        let kept = |failure, what: &str| match failure {
+            Failure::Settings(problems) => {
+                for problem in problems {
+                    error!(%problem, "{what} not reloaded; what was in force stays");
+                }
+            }
+            Failure::Other(reason) => error!(reason, "{what} not reloaded; what was in force stays"),
+        };
+        let policy = settings::load_policy(&settings.policy.dir);
+        let accounts = match settings::load_accounts(&settings.channels.dir) {
+            Ok(accounts) => accounts,
+            Err(problems) => {
+                kept(Failure::Settings(problems), "the accounts are");
+                hosting.accounts().to_vec()
+            }
+        };
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(problems) => {
+                kept(Failure::Settings(problems), "the policy is");
+                self.host(bus, server, hosting, accounts).await;
+                return;
+            }
+        };
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy.clone();
+        // Before the channels, which may take as long as a drain.
+        let now = Loaded { accounts: hosting.accounts().to_vec(), ..self.loaded.clone() };
+        let mut applied = self.prepare_bus(bus, server, &now).await;
+        if applied.is_ok() && self.roles.has(&Role::Router) {
+            applied = self.apply_policy(bus, &policy).await;
         }
-        if self.roles.has(&Role::Router) {
-            self.apply_policy(bus, &policy).await?;
+        if let Err(failure) = applied {
+            kept(failure, "the policy is");
+        }
+        self.host(bus, server, hosting, accounts).await;
+    }
+
+    /// Puts accounts into force, with users of the bus for them and for the agents of the policy.
+    async fn host(&self, bus: &Bus, server: Option<&Server>, hosting: &mut Hosting, accounts: Vec<Account>) {
+        let loaded = Loaded { accounts, ..self.loaded.clone() };
+        let ready = match hosting::check(&loaded, &self.roles) {
+            Ok(ready) => Some(ready),
+            Err(failure) => {
+                error!(problems = failure.to_string(), "the accounts are not reloaded; what was in force stays");
+                None
+            }
+        };
+        let loaded = match ready {
+            Some(_) => loaded,
+            None => Loaded { accounts: hosting.accounts().to_vec(), ..loaded },
+        };
+        if let Err(failure) = self.prepare_bus(bus, server, &loaded).await {
+            error!(reason = failure.to_string(), "the bus is not prepared for what was reloaded");
+        }
+        if let Some(webhooks) = self.webhooks.get()
+            && let Err(error) = webhooks.renew()
+        {
+            error!(reason = error.0, "the certificate of the webhooks is not read again; the one that was there is shown");
+        }
+        if let Some(ready) = ready {
+            hosting.change(&loaded, ready, self).await;
+        }
+    }
+
+    async fn prepare_bus(&self, bus: &Bus, server: Option<&Server>, loaded: &Loaded) -> Result<(), Failure> {
+        if let Some(server) = server {
+            let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            server.set_users(loaded.users(&policy)).await?;
+        }
+        if self.roles.has(&Role::Router) || server.is_some() {
+            bus.ensure(&self.topology(loaded)).await?;
         }
         Ok(())
+    }
+
+    fn topology(&self, loaded: &Loaded) -> Topology {
+        let settings = &self.loaded.settings.router;
+        Topology::throughline(settings.shards, usize::from(settings.replicas), &loaded.kinds())
+    }
+}
+
+impl Environments for Process {
+    async fn of(&self, kind: &str, shutdown: Shutdown) -> Result<Environment, Failure> {
+        Ok(Environment {
+            bus: self.connect(&permissions::adapter_user(kind), true).await?,
+            shards: self.loaded.settings.router.shards,
+            data_dir: self.loaded.settings.bus.data_dir.clone(),
+            instance: self.instance.clone().into(),
+            redactor: self.redactor(),
+            webhooks: self.webhooks.get().cloned().unwrap_or_else(Webhooks::none),
+            fetcher: Fetcher::new(&self.loaded.settings.fetch).map_err(|error| Failure::Other(error.0))?,
+            shutdown,
+        })
     }
 }
 
@@ -461,7 +549,11 @@ fn external_credentials(loaded: &Loaded, user: &str) -> Result<Credentials, Fail
     }
     Ok(match (&given.user, &given.password, &given.token, &given.nkey, &given.creds_file) {
         (Some(user), Some(password), ..) => {
-            Credentials::Password { user: user.clone(), password: password.resolve()?.expose().to_owned() }
+            let (user, now) = (user.clone(), password.resolve()?);
+            match password.file_path() {
+                Some(file) => Credentials::PasswordFile { user, file: file.to_owned() },
+                None => Credentials::Password { user, password: now.expose().to_owned() },
+            }
         }
         (_, _, Some(token), ..) => Credentials::Token(token.resolve()?.expose().to_owned()),
         (_, _, _, Some(nkey), _) => Credentials::Nkey(nkey.resolve()?.expose().to_owned()),

@@ -2,12 +2,13 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use contract::Millis;
 use contract::envelope::Account;
 use contract::event::{Requirement, Terms};
+use foldhash::fast::FixedState;
 
 /// What can be kept once for all who have it alike.
 pub(crate) trait Alike: Clone + Eq {
@@ -143,7 +144,7 @@ impl<T: Alike> PartialEq for One<T> {
 impl<T: Alike> Eq for One<T> {}
 
 /// By hash, always the same one; nothing here is ever listed, so no order depends on it.
-type Kept<T> = HashMap<One<T>, (Arc<T>, u32), BuildHasherDefault<DefaultHasher>>;
+type Kept<T> = HashMap<One<T>, (Arc<T>, u32), FixedState>;
 
 /// Values that are alike, each kept once for as long as somebody has it. Who takes one gives it back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,6 +92,22 @@ impl Shutdown {
         });
     }
 
+    /// The end of a part of the process: it begins when the whole drains, or before, when it is told to.
+    ///
+    /// What follows the whole ends with the runtime, or with the part's own drain.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let (whole, part) = (self.clone(), Self::new(self.0.within));
+        let follower = part.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = whole.draining() => follower.drain(),
+                () = follower.draining() => {}
+            }
+        });
+        part
+    }
+
     /// Whether the drain has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {

@@ -17,7 +17,12 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// Where the system knows no such switch, nothing happens.
 pub fn small_pages() {
-    huge_pages(false);
+    switch(false);
+}
+
+/// Huge pages from now on, as far as the system gives them.
+pub fn huge_pages() {
+    switch(true);
 }
 
 /// Gives the process huge pages once it is large; ends then.
@@ -30,18 +35,18 @@ async fn grow_from(large: u64) {
     while Process::read().resident_bytes.is_some_and(|size| size < large) {
         tokio::time::sleep(LOOK).await;
     }
-    huge_pages(true);
+    huge_pages();
 }
 
 #[cfg(target_os = "linux")]
-fn huge_pages(wanted: bool) {
+fn switch(wanted: bool) {
     if let Err(error) = nix::sys::prctl::set_thp_disable(!wanted) {
         tracing::debug!(%error, wanted, "huge pages cannot be switched");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn huge_pages(_wanted: bool) {}
+fn switch(_wanted: bool) {}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {

@@ -45,6 +45,15 @@ impl Secret {
         }
     }
 
+    /// The file that it is in, where it is in one.
+    #[must_use]
+    pub fn file_path(&self) -> Option<&Path> {
+        match &self.0 {
+            Reference::File(path) => Some(path),
+            Reference::Env(_) => None,
+        }
+    }
+
     /// The same secret, with a relative path taken from `dir`.
     #[must_use]
     pub fn relative_to(self, dir: &Path) -> Self {

@@ -142,7 +142,7 @@ impl Drop for One {
 async fn connection(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
     // Answers are small and whole.
     let _ = stream.set_nodelay(true);
-    let Some(acceptor) = shared.tls.clone() else {
+    let Some(acceptor) = shared.tls() else {
         return speak(shared, stream, address, None, shutdown).await;
     };
     match tokio::time::timeout(HEAD_WITHIN, acceptor.accept(stream)).await {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use contract::envelope::Account;
@@ -34,23 +35,33 @@ pub(super) struct Shared {
     address: Option<SocketAddr>,
     /// Taken by whoever serves.
     pub(super) listener: Mutex<Option<TcpListener>>,
-    pub(super) tls: Option<TlsAcceptor>,
+    tls: RwLock<Option<TlsAcceptor>>,
     pub(super) rate: Keyed,
     pub(super) keeper: OnceLock<Keeper>,
     /// By `<kind>/<account>`, as addresses have it.
     endpoints: RwLock<HashMap<String, Arc<Endpoint>>>,
-    ways: RwLock<HashMap<(ChannelKind, AccountId), Arc<Way>>>,
-    claims: RwLock<HashMap<Claim, Account>>,
+    ways: RwLock<HashMap<(ChannelKind, AccountId), Opened>>,
+    claims: RwLock<HashMap<Claim, (Account, Round)>>,
+    /// The newest.
+    round: AtomicU64,
 }
+
+/// When accounts were opened: all of a kind at once, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Round(u64);
 
 /// An account's hook.
 pub(super) struct Endpoint {
     pub(super) way: Arc<Way>,
     pub(super) hook: Arc<dyn Hook>,
+    round: Round,
     pub(super) answered: Counter,
     pub(super) unavailable: Counter,
     pub(super) seconds: Histogram,
 }
+
+/// An account's way, and when it was opened.
+type Opened = (Arc<Way>, Round);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Claim {
@@ -86,7 +97,7 @@ impl Webhooks {
         let shared = Shared {
             base,
             address,
-            tls,
+            tls: RwLock::new(tls),
             listener: Mutex::new(listener),
             // Checked when the settings were read.
             proxies: settings.trusted_proxies.iter().filter_map(|text| Network::parse(text)).collect(),
@@ -95,6 +106,7 @@ impl Webhooks {
             endpoints: RwLock::default(),
             ways: RwLock::default(),
             claims: RwLock::default(),
+            round: AtomicU64::default(),
             settings,
         };
         Self { shared: Arc::new(shared) }
@@ -112,6 +124,35 @@ impl Webhooks {
         &self.shared.base
     }
 
+    /// Reads certificate and key again; who is connected stays.
+    ///
+    /// # Errors
+    /// When they cannot be used: those that were there go on being shown.
+    pub fn renew(&self) -> Result<(), OpenError> {
+        let renewed = tls::acceptor(&self.shared.settings.tls)?;
+        *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    /// A new round of openings of a kind begins.
+    #[must_use]
+    pub fn begin(&self) -> Round {
+        Round(self.shared.round.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// What accounts of a kind said before a round counts no more: endpoints of accounts that are gone, and the secrets by
+    /// which they were vouched for.
+    pub fn retire(&self, kind: &str, round: Round) {
+        let stays = |of: &ChannelKind, since: Round| of.as_str() != kind || since >= round;
+        let shared = &self.shared;
+        let mut endpoints = shared.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|_, endpoint| stays(&endpoint.way.account.kind, endpoint.round));
+        let mut ways = shared.ways.write().unwrap_or_else(PoisonError::into_inner);
+        ways.retain(|(of, _), (_, since)| stays(of, *since));
+        let mut claims = shared.claims.write().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|_, (account, since)| stays(&account.kind, *since));
+    }
+
     /// What the endpoint of an account is called in addresses.
     pub(crate) fn place(account: &Account) -> String {
         format!("{}/{}", token::encode(account.kind.as_str()), token::encode(account.id.as_str()))
@@ -119,6 +160,10 @@ impl Webhooks {
 }
 
 impl Shared {
+    pub(super) fn tls(&self) -> Option<TlsAcceptor> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn base_url(&self) -> &str {
         &self.base
     }
@@ -129,7 +174,7 @@ impl Shared {
 
     pub(super) fn way(&self, kind: &ChannelKind, account: &AccountId) -> Option<Arc<Way>> {
         let ways = self.ways.read().unwrap_or_else(PoisonError::into_inner);
-        ways.get(&(kind.clone(), account.clone())).cloned()
+        ways.get(&(kind.clone(), account.clone())).map(|(way, _)| Arc::clone(way))
     }
 }
 
@@ -138,14 +183,16 @@ impl Shared {
 pub struct Hooks {
     webhooks: Webhooks,
     way: Arc<Way>,
+    round: Round,
 }
 
 impl Hooks {
     pub(crate) fn new(webhooks: Webhooks, way: Way) -> Self {
         let way = Arc::new(way);
+        let round = Round(webhooks.shared.round.load(Ordering::SeqCst));
         let key = (way.account.kind.clone(), way.account.id.clone());
-        webhooks.shared.ways.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&way));
-        Self { webhooks, way }
+        webhooks.shared.ways.write().unwrap_or_else(PoisonError::into_inner).insert(key, (Arc::clone(&way), round));
+        Self { webhooks, way, round }
     }
 
     /// Serves this account's endpoint from now on.
@@ -164,6 +211,7 @@ impl Hooks {
         let endpoint = Arc::new(Endpoint {
             way: Arc::clone(&self.way),
             hook,
+            round: self.round,
             answered: metrics::counter!(Metric::HookAnswered.name(), labels.iter()),
             unavailable: metrics::counter!(Metric::HookUnavailable.name(), labels.iter()),
             seconds: metrics::histogram!(Metric::HookSeconds.name(), labels.iter()),
@@ -184,11 +232,16 @@ impl Hooks {
         let claim = Claim::new(&account.kind, &self.way.tenant, trust, native);
         let mut claims = self.webhooks.shared.claims.write().unwrap_or_else(PoisonError::into_inner);
         match claims.get(&claim) {
-            Some(other) if other.id != account.id => {
+            // Of an account that is just being replaced: it has no say any more.
+            Some((_, since)) if *since < self.round => {
+                claims.insert(claim, (account.clone(), self.round));
+                Ok(())
+            }
+            Some((other, _)) if other.id != account.id => {
                 Err(OpenError::new("webhook", format!("{native} is claimed by account {} too", other.id)))
             }
             _ => {
-                claims.insert(claim, account.clone());
+                claims.insert(claim, (account.clone(), self.round));
                 Ok(())
             }
         }
@@ -246,7 +299,8 @@ impl Siblings {
             Source::Given(given) => given.get(&(trust.to_owned(), native.to_owned())).cloned(),
             Source::Live { shared, way } => {
                 let claims = shared.claims.read().unwrap_or_else(PoisonError::into_inner);
-                claims.get(&Claim::new(&way.account.kind, &way.tenant, trust, native)).cloned()
+                let claim = Claim::new(&way.account.kind, &way.tenant, trust, native);
+                claims.get(&claim).map(|(account, _)| account.clone())
             }
         }?;
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);

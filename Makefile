@@ -46,6 +46,14 @@ crash: build ## the long crash test: 500 kills (THROUGHLINE_CRASHES to change)
 	export THROUGHLINE_CRASHES="$${THROUGHLINE_CRASHES:-500}"
 	cargo test --locked -p throughline-tests --test it -- crash --nocapture
 
+.PHONY: upgrade
+upgrade: build ## this version after and beside an earlier one (PREVIOUS=<commit>; the last but one when left out)
+	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
+	export THROUGHLINE_NATS_SERVER
+	export THROUGHLINE_BIN=$(BIN)
+	export THROUGHLINE_PREVIOUS="$$(tools/build-previous.sh "$(or $(PREVIOUS),HEAD~1)")"
+	cargo test --locked -p throughline-tests --test it -- upgrade --nocapture
+
 .PHONY: chaos
 chaos: build ## the long test on a cluster: 200 things go wrong (THROUGHLINE_CHAOS to change, THROUGHLINE_SEED to repeat)
 	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"

@@ -17,7 +17,7 @@ async fn led(address: &str) -> Option<u64> {
     line.rsplit(' ').next()?.parse::<f64>().ok().map(|count| count as u64)
 }
 
-async fn leads(router: &Companion, wanted: std::ops::RangeInclusive<u64>) {
+pub(crate) async fn leads(router: &Companion, wanted: std::ops::RangeInclusive<u64>) {
     let what = format!("a router to lead {wanted:?} shards");
     until(PATIENCE, &what, async || led(&router.http()).await.filter(|count| wanted.contains(count))).await;
 }
@@ -46,7 +46,7 @@ fn millis(mut times: Vec<Duration>) -> String {
 }
 
 /// Checks everything that the load said against what the cluster holds.
-async fn audit_all(daemon: &Daemon, load: Load) {
+pub(crate) async fn audit_all(daemon: &Daemon, load: Load) {
     let (clients, tools) = load.settle().await;
     audit::quiet(daemon).await;
     let (seq, live) = audit::live_digest(daemon).await;
@@ -58,7 +58,7 @@ async fn audit_all(daemon: &Daemon, load: Load) {
     audit::rest_is_exact(&journal, &events, &live);
 }
 
-fn prepared() -> Daemon {
+pub(crate) fn prepared() -> Daemon {
     Daemon::builder()
         .policy(&policy())
         .set("router.checkpoint_every_records", 1_000_000_000_u64)

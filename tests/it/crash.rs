@@ -161,7 +161,7 @@ fn builder() -> throughline_tests::daemon::Builder {
 }
 
 /// The whole journal is kept, so that all of it can be read back.
-fn keeping_all() -> throughline_tests::daemon::Builder {
+pub(crate) fn keeping_all() -> throughline_tests::daemon::Builder {
     builder()
         .set("router.checkpoint_every_records", 1_000_000_000_u64)
         .set("router.checkpoint_every_ms", 86_400_000_u64)

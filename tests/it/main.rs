@@ -26,4 +26,5 @@ mod social_more;
 mod switch;
 mod takeover;
 mod trace;
+mod upgrade;
 mod webhook;

@@ -455,6 +455,11 @@ impl Daemon {
         command(&self.program, &self.config(), &self.builder.env)
     }
 
+    /// From now on it is another program that is started, on the same data.
+    pub fn replace(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// Starts it, does not wait.
     ///
     /// # Panics

@@ -15,6 +15,13 @@ use crate::time::Timestamp;
 /// The version of the journal that this crate writes.
 pub const VERSION: u16 = 1;
 
+/// How much of what may stand in a journal this crate understands: it grows with every kind of fact, and with every
+/// field that must not be overlooked. What is new at a level is written only while every router that is there
+/// understands that level, so that an older one beside it can take over at any time.
+///
+/// 1: `operator.commanded`.
+pub const LEVEL: u32 = 1;
+
 /// A place in the journal: shard, sequence of the record in the shard's stream, index of the event in
 /// the record. Written `shard.sequence.index`; ordered within a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,6 +8,9 @@ use engine::{Answer, CommandInput, Step};
 
 use crate::tenant::Tenant;
 
+/// From which [level](contract::journal::LEVEL) of all routers on the trail is written.
+pub(crate) const LEVEL: u32 = 1;
+
 /// The longest name of an operator that is recorded, in characters.
 const NAME_MAX: usize = 64;
 

@@ -16,7 +16,7 @@ use crate::commands::Request;
 use crate::control::{Answer, Ask, Control};
 use crate::error::Error;
 use crate::leader::{Leader, Left, is_deposed};
-use crate::membership::{self, Membership};
+use crate::membership::{self, Common, Membership};
 use crate::metric::Metric;
 use crate::recover::take_over;
 
@@ -76,8 +76,14 @@ impl Router {
         let dispatcher = tokio::spawn(dispatch(bus.clone(), requests, Arc::clone(&routes), options.shards));
         let levers = Levers::default();
         let heirs = Arc::new(RwLock::new(HashMap::new()));
+        let mut membership = Membership::new(bus.clone(), options.instance.clone());
+        let common = membership.common();
+        // Before anything is led, so that it is known who else is there.
+        if let Err(error) = membership.beat(Vec::new()).await {
+            debug!(%error, "the other routers are not known");
+        }
         let balance = Balance {
-            membership: Membership::new(bus.clone(), options.instance.clone()),
+            membership,
             shards: options.shards,
             leadership: leadership.clone(),
             levers: Arc::clone(&levers),
@@ -94,6 +100,7 @@ impl Router {
                     routes: Arc::clone(&routes),
                     levers: Arc::clone(&levers),
                     heirs: Arc::clone(&heirs),
+                    common: common.clone(),
                     report: Arc::clone(&report),
                     stop: stopped.clone(),
                 };
@@ -175,6 +182,7 @@ struct Seat {
     levers: Levers,
     /// Who a shard is left to, when it is.
     heirs: Heirs,
+    common: Common,
     report: Arc<watch::Sender<Leadership>>,
     stop: watch::Receiver<bool>,
 }
@@ -343,7 +351,7 @@ impl Seat {
         let began = Instant::now();
         let now = Timestamp(runtime::clock::now());
         let recovered = take_over(&self.bus, self.shard, &self.options.instance, now).await?;
-        let leader = Leader::new(self.bus.clone(), self.shard, self.options.clone(), recovered);
+        let leader = Leader::new(self.bus.clone(), self.shard, self.options.clone(), self.common.clone(), recovered);
         let (lever, mut controls) = mpsc::channel(CONTROLS_MAX);
         let answering = self.answer_pings(lever.clone()).await?;
         if let Ok(mut levers) = self.levers.write() {

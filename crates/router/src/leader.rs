@@ -35,6 +35,7 @@ use crate::facts::Fact;
 use crate::feeds::Feeds;
 use crate::journal::Journal;
 use crate::lookup::{self, LookedUp};
+use crate::membership::Common;
 use crate::metric::Metric;
 use crate::outputs::{Batch, Dead, Job, Outputs};
 use crate::pack::{Frame, pack};
@@ -66,6 +67,8 @@ pub(crate) struct Leader {
     bus: Bus,
     shard_no: u16,
     options: Options,
+    /// What all routers understand of a journal.
+    common: Common,
     journal: Journal,
     shard: Shard,
     feeds: Feeds,
@@ -175,7 +178,7 @@ fn now() -> Timestamp {
 }
 
 impl Leader {
-    pub(crate) fn new(bus: Bus, shard_no: u16, options: Options, recovered: Recovered) -> Self {
+    pub(crate) fn new(bus: Bus, shard_no: u16, options: Options, common: Common, recovered: Recovered) -> Self {
         let mut liveness: BTreeMap<TenantId, Liveness> = BTreeMap::new();
         // Whoever was connected gets the full silence again before it counts as gone.
         let at = now();
@@ -189,6 +192,7 @@ impl Leader {
             bus,
             shard_no,
             options,
+            common,
             journal: recovered.journal,
             shard: recovered.shard,
             feeds: recovered.feeds,
@@ -415,7 +419,8 @@ impl Leader {
             let identities = view.identities.into_iter().map(|held| held.identity).collect();
             self.known_by.insert((tenant_id.clone(), *customer), identities);
         }
-        let fact = audit::commanded(&input, to.operator.clone());
+        let trail = self.common.understand(audit::LEVEL);
+        let fact = trail.then(|| audit::commanded(&input, to.operator.clone())).flatten();
         let mut answer = tenant.command(now, input, new_secret);
         if let Some(refused) = fact.and_then(|fact| audit::record(tenant, now, fact, &mut answer)) {
             decided.add(tenant_id, refused, None);

@@ -1,10 +1,14 @@
 //! Which routers there are and which shards each leads, in the bucket `tl-members`; and which shard goes to whom, so that
-//! each leads about as many. Decides who tries; the epoch in the journal decides who leads.
+//! each leads about as many. Decides who tries; the epoch in the journal decides who leads. Also what all of them
+//! understand of a journal, while an older version runs beside a newer one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bus::{Bus, Kv, topology};
+use contract::journal::LEVEL;
 use contract::token;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -25,6 +29,27 @@ pub(crate) type Members = BTreeMap<String, Vec<u16>>;
 struct Said {
     instance: String,
     led: Vec<u16>,
+    /// What it understands of a journal ([`LEVEL`]); of those that do not say, nothing that is new.
+    #[serde(default)]
+    level: u32,
+}
+
+/// What all routers that are there understand of a journal ([`LEVEL`]); 0 until that is known. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Common(Arc<AtomicU32>);
+
+impl Common {
+    /// Whether all understand what is new at a level.
+    pub(crate) fn understand(&self, level: u32) -> bool {
+        self.0.load(Ordering::Relaxed) >= level
+    }
+
+    fn set(&self, level: u32) {
+        let before = self.0.swap(level, Ordering::Relaxed);
+        if before != level {
+            tracing::info!(level, ours = LEVEL, "what all routers understand of the journal");
+        }
+    }
 }
 
 /// The routers as one of them sees them.
@@ -33,12 +58,21 @@ pub(crate) struct Membership {
     instance: String,
     bucket: Option<Kv>,
     members: Members,
+    /// Those among them that understand all that we may write.
+    equals: Members,
+    common: Common,
     since: Instant,
 }
 
 impl Membership {
     pub(crate) fn new(bus: Bus, instance: String) -> Self {
-        Self { bus, instance, bucket: None, members: Members::new(), since: Instant::now() }
+        let (members, equals, common) = (Members::new(), Members::new(), Common::default());
+        Self { bus, instance, bucket: None, members, equals, common, since: Instant::now() }
+    }
+
+    /// What all routers understand, as this one sees it.
+    pub(crate) fn common(&self) -> Common {
+        self.common.clone()
     }
 
     fn key(&self) -> String {
@@ -51,12 +85,15 @@ impl Membership {
     /// When the bus does not answer; then nothing is known.
     pub(crate) async fn beat(&mut self, led: Vec<u16>) -> Result<(), bus::Error> {
         let bucket = self.bucket().await?;
-        let said = Said { instance: self.instance.clone(), led };
+        let said = Said { instance: self.instance.clone(), led, level: LEVEL };
         let value = serde_json::to_vec(&said).unwrap_or_default();
         bucket.put_for(&self.key(), value.into(), LIFE).await?;
         let entries = bucket.entries_below(KEY).await?;
         let read = entries.iter().filter_map(|entry| serde_json::from_slice::<Said>(&entry.value).ok());
-        let members: Members = read.map(|said| (said.instance, said.led)).collect();
+        let read: Vec<Said> = read.collect();
+        self.common.set(read.iter().map(|said| said.level).min().unwrap_or_default());
+        self.equals = equals(&read);
+        let members: Members = read.into_iter().map(|said| (said.instance, said.led)).collect();
         if !members.keys().eq(self.members.keys()) {
             self.since = Instant::now();
         }
@@ -87,13 +124,18 @@ impl Membership {
         if self.since.elapsed() < SETTLED {
             return None;
         }
-        next_move(&self.instance, &self.members)
+        next_move(&self.instance, &self.equals)
     }
 
     /// Who gets a shard when we stop.
     pub(crate) fn heir(&self, shard: u16) -> Option<String> {
-        heir(&self.instance, &self.members, shard)
+        heir(&self.instance, &self.equals, shard)
     }
+}
+
+/// Those who can lead what we may have written.
+fn equals(said: &[Said]) -> Members {
+    said.iter().filter(|said| said.level >= LEVEL).map(|said| (said.instance.clone(), said.led.clone())).collect()
 }
 
 /// The router with most shards gives one to the router with fewest, as long as that makes them more alike. Of several
@@ -144,6 +186,30 @@ mod tests {
             let sizes: Vec<usize> = now.values().map(Vec::len).collect();
             assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn an_older_router_is_left_nothing_that_it_may_not_understand() {
+        let said = |json: &str| serde_json::from_str::<Said>(json).unwrap();
+        let old = said(r#"{"instance":"old","led":[]}"#);
+        let new = |name: &str| Said { instance: name.to_owned(), led: vec![], level: LEVEL };
+        let me = Said { led: vec![0, 1, 2, 3], ..new("me") };
+        let beside = equals(&[me, old]);
+        assert_eq!((next_move("me", &beside), heir("me", &beside, 0)), (None, None));
+        let me = Said { led: vec![0, 1, 2, 3], ..new("me") };
+        let beside = equals(&[me, new("other")]);
+        assert_eq!(next_move("me", &beside), Some((3, "other".to_owned())));
+        assert_eq!(heir("me", &beside, 0), Some("other".to_owned()));
+    }
+
+    #[test]
+    fn what_is_new_is_written_once_all_are_known_to_understand_it() {
+        let common = Common::default();
+        assert!(!common.understand(1));
+        common.set(1);
+        assert!(common.understand(1) && !common.understand(2));
+        common.set(0);
+        assert!(!common.understand(1));
     }
 
     #[test]

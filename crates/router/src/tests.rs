@@ -23,6 +23,7 @@ use crate::election::Router;
 use crate::error::ErrorKind;
 use crate::facts::Fact;
 use crate::journal::{Journal, read_record, stream};
+use crate::membership::Common;
 use crate::outputs::{Batch, Outputs};
 use crate::pack::{Frame, Packed, pack};
 use crate::recover::take_over;
@@ -477,7 +478,7 @@ async fn two_writers_on_purpose_do_no_harm() {
     let stop = tokio::sync::watch::channel(false);
     let (_requests, mut requests) = tokio::sync::mpsc::channel(1);
     let recovered = take_over(&theirs, SHARD, "second", Timestamp(runtime::clock::now())).await.unwrap();
-    let second = crate::leader::Leader::new(theirs.clone(), SHARD, options("second"), recovered);
+    let second = crate::leader::Leader::new(theirs.clone(), SHARD, options("second"), Common::default(), recovered);
     let (_controls, mut controls) = tokio::sync::mpsc::channel(1);
     let leading = tokio::spawn(async move { second.lead(&mut requests, &mut controls, stop.1, || true).await });
     for n in 0..50 {

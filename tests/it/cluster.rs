@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use throughline_tests::{Cluster, Companion, Daemon, PATIENCE, until};
+use throughline_tests::chat::Visit;
+use throughline_tests::{AgentTool, ChatClient, Cluster, Companion, Daemon, PATIENCE, until};
 
 use crate::audit;
 use crate::crash::{Load, policy};
@@ -146,4 +147,25 @@ async fn cluster_elections_are_waited_for_and_nothing_is_taken_over() {
     }
     assert_eq!(epoch(&daemon).await, before, "the death of a server is no reason for a takeover");
     audit_all(&daemon, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_speaks_tls_everywhere() {
+    let mut daemon = Daemon::builder().on_a_secure_cluster().prepare();
+    let _cluster = Cluster::start(&daemon).await;
+    daemon.start().await;
+    let anna = AgentTool::automatic(&daemon, "anna", |text| Some(format!("re: {text}"))).await;
+    let mut page = ChatClient::open(&daemon, "gus", Visit::default()).await;
+    page.say("hello").await;
+    page.hears("agent", "re: hello").await;
+    daemon.cli(&["status"]).await.ok();
+
+    // Whoever speaks in clear, or does not trust the authority, gets nowhere.
+    let reach = daemon.reach("router");
+    let refused = async |options: bus::Options| bus::Bus::connect(options).await.err().expect("it is refused");
+    let stranger = bus::Tls { required: true, ..bus::Tls::default() };
+    refused(bus::Options { tls: stranger, ..reach.clone() }).await;
+    let clear = reach.servers.iter().map(|server| server.replace("tls://", "nats://")).collect();
+    refused(bus::Options { servers: clear, tls: bus::Tls::default(), ..reach }).await;
+    drop(anna);
 }

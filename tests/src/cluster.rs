@@ -36,6 +36,11 @@ impl Cluster {
         for node in &nodes {
             arguments.extend(["--node", node]);
         }
+        let tls = daemon.tls_dir().map(|folder| ["node.pem", "node.key", "ca.pem"].map(|name| folder.join(name)));
+        let tls = tls.map(|files| files.map(|file| file.display().to_string()));
+        for (flag, file) in ["--tls-cert", "--tls-key", "--tls-ca"].iter().zip(tls.iter().flatten()) {
+            arguments.extend([*flag, file.as_str()]);
+        }
         daemon.cli(&arguments).await.ok();
         let program = nats_server().expect("a nats-server");
         let mut cluster = Self { folder, program, servers: Vec::new() };

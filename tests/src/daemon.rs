@@ -12,6 +12,9 @@ use bus::{Bus, embedded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use crate::cluster::NAMES;
 use crate::{PATIENCE, http, until};
 
@@ -231,6 +234,7 @@ pub struct Builder {
     env: Vec<(String, String)>,
     only: Vec<String>,
     cluster: bool,
+    secure: bool,
 }
 
 impl Builder {
@@ -239,6 +243,13 @@ impl Builder {
     pub fn on_a_cluster(mut self) -> Self {
         self.cluster = true;
         self
+    }
+
+    /// On such a cluster, and everything over TLS.
+    #[must_use]
+    pub fn on_a_secure_cluster(mut self) -> Self {
+        self.secure = true;
+        self.on_a_cluster()
     }
 
     /// A whole other policy, in TOML.
@@ -313,16 +324,24 @@ impl Builder {
         let nodes = (0..nodes).map(|_| (free_port(), free_port())).collect();
         let ports = Ports { bus: free_port(), http: free_port(), chat: free_port(), nodes };
         let data = folder.path().join("data");
+        if self.secure {
+            certificates(&folder.path().join("cluster/tls"));
+        }
+        let scheme = if self.secure { "tls" } else { "nats" };
         let mut set = |key: &str, value: String| {
             self.settings.entry(key.to_owned()).or_insert(value);
         };
         if !ports.nodes.is_empty() {
             let servers: Vec<String> =
-                ports.nodes.iter().map(|(client, _)| format!("\"nats://127.0.0.1:{client}\"")).collect();
+                ports.nodes.iter().map(|(client, _)| format!("\"{scheme}://127.0.0.1:{client}\"")).collect();
             set("bus.mode", "\"external\"".into());
             set("bus.servers", format!("[{}]", servers.join(", ")));
             set("bus.credentials.folder", "\"cluster/credentials\"".into());
             set("router.replicas", "3".into());
+        }
+        if scheme == "tls" {
+            set("bus.tls.ca_file", "\"cluster/tls/ca.pem\"".into());
+            set("bus.tls.required", "true".into());
         }
         set("bus.data_dir", format!("{:?}", data.display().to_string()));
         set("bus.port", ports.bus.to_string());
@@ -394,7 +413,14 @@ impl Daemon {
             env: Vec::new(),
             only: Vec::new(),
             cluster: false,
+            secure: false,
         }
+    }
+
+    /// Where the certificates of its cluster lie, where it has such.
+    #[must_use]
+    pub fn tls_dir(&self) -> Option<PathBuf> {
+        self.builder.secure.then(|| self.cluster_dir().join("tls"))
     }
 
     /// Where the configs of its cluster lie.
@@ -650,17 +676,27 @@ impl Daemon {
         Bus::connect(self.reach(user)).await.ok()
     }
 
-    fn reach(&self, user: &str) -> bus::Options {
+    /// How one of its users reaches the bus.
+    ///
+    /// # Panics
+    /// When there is no such user.
+    pub fn reach(&self, user: &str) -> bus::Options {
         let (servers, credentials) = if self.ports.nodes.is_empty() {
             let (url, credentials) = embedded::reach(&self.data_dir(), user).expect("a user of the bus");
             (vec![url], credentials)
         } else {
             let folder = self.cluster_dir().join("credentials");
             let credentials = bus::cluster::credentials(&folder, user).expect("a user of the cluster");
-            (self.ports.nodes.iter().map(|(client, _)| format!("nats://127.0.0.1:{client}")).collect(), credentials)
+            let scheme = if self.builder.secure { "tls" } else { "nats" };
+            (self.ports.nodes.iter().map(|(client, _)| format!("{scheme}://127.0.0.1:{client}")).collect(), credentials)
         };
         let name = format!("test {user}");
-        bus::Options { servers, name, credentials, timeout: Duration::from_secs(5), ..bus::Options::default() }
+        let tls = self.tls_dir().map_or_else(bus::Tls::default, |folder| bus::Tls {
+            ca_file: Some(folder.join("ca.pem")),
+            required: true,
+            ..bus::Tls::default()
+        });
+        bus::Options { servers, name, credentials, tls, timeout: Duration::from_secs(5) }
     }
 
     /// Everything that it and its companions logged.
@@ -801,6 +837,24 @@ pub fn command(program: &Path, config: &Path, env: &[(String, String)]) -> Comma
     }
     command.envs(env.iter().map(|(name, value)| (name, value))).arg("--config").arg(config);
     command
+}
+
+/// Writes an authority, and a certificate of it for the servers on this machine, as clients of each other too.
+fn certificates(folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder");
+    let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a certificate");
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("an authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "tests");
+    write("ca.pem", params.self_signed(&key).expect("an authority").pem());
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    write("node.pem", params.signed_by(&key, &issuer).expect("a certificate").pem());
+    write("node.key", key.serialize_pem());
 }
 
 /// Runs a program to its end.

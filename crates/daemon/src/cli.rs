@@ -18,7 +18,7 @@ pub(crate) struct Cli {
 /// What every subcommand understands.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
-    /// The settings file [default: config/throughline.toml when there is one]
+    /// The settings file [default: config/throughline.toml, else /etc/throughline/throughline.toml, when there is one]
     #[arg(long, short, global = true, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Override one setting, as in --set bus.port=4333; may be given several times

@@ -20,6 +20,8 @@ use serde::Deserialize;
 pub(crate) const DEFAULT_TOML: &str = include_str!("../../../config/throughline.toml");
 /// Where the settings are unless `--config` says otherwise; need not exist.
 pub(crate) const DEFAULT_FILE: &str = "config/throughline.toml";
+/// Where they are when they are not there either: on a machine on which the program was installed.
+pub(crate) const SYSTEM_FILE: &str = "/etc/throughline/throughline.toml";
 
 const SHARDS_MAX: u16 = 64;
 const BATCH_MESSAGES_MAX: u32 = 4096;
@@ -217,7 +219,8 @@ fn load_all(
     overrides: &[String],
     lenient: bool,
 ) -> Result<Loaded, Vec<Problem>> {
-    let default_file = Path::new(DEFAULT_FILE);
+    let (here, system) = (Path::new(DEFAULT_FILE), Path::new(SYSTEM_FILE));
+    let default_file = if !here.exists() && system.exists() { system } else { here };
     let mut loader = Loader::new(DEFAULT_TOML).env(environment);
     if let Some(file) = file {
         loader = loader.file(file);

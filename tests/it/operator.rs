@@ -415,10 +415,10 @@ async fn operator_commands_leave_a_trail() {
     assert!(said[0][0].starts_with("policy files of "), "{said:?}");
     assert_eq!(said[0][1..], ["policy.apply", "-", "-", "-"]);
     assert_eq!(said[1], ["ann of the night shift", "policy.apply", "-", "-", "-"]);
-    assert_eq!(said[2], ["ann of the night shift", "conversation.assign", "c4711", "anna", "not_found"]);
+    assert_eq!(said[2], ["ann of the night shift", "conversation.assign", "c4711", "anna", "conflict"]);
     assert_eq!(said.len(), 3, "{said:?}");
     let shown = daemon.cli(&["audit", "--limit", "1"]).await.ok();
-    assert!(shown.contains("agent anna") && shown.contains("refused: not_found"), "{shown}");
+    assert!(shown.contains("agent anna") && shown.contains("refused: conflict"), "{shown}");
     assert!(!shown.contains("policy.apply"), "{shown}");
 }
 

@@ -85,7 +85,6 @@ pub(crate) fn record(tenant: &mut Tenant, now: Timestamp, mut fact: Event, answe
 mod tests {
     use contract::command::{AgentCommand, RefusalKind};
     use contract::event::Presence;
-    use contract::policy::Policy;
     use contract::{AgentId, ConversationId};
 
     use super::*;
@@ -100,7 +99,7 @@ mod tests {
     }
 
     fn policy() -> AdminCommand {
-        AdminCommand::PolicyApply { policy: Box::new(Policy::default()), waiting: false }
+        AdminCommand::PolicyApply { policy: Box::new(crate::tests::policy()), waiting: false }
     }
 
     fn trail(step: &Step) -> Vec<&Event> {

@@ -77,7 +77,7 @@ fn main() -> TenantId {
     TenantId::new("main").unwrap()
 }
 
-fn policy() -> contract::policy::Policy {
+pub(crate) fn policy() -> contract::policy::Policy {
     serde_json::from_value(serde_json::json!({
         "queues": { "support": {} },
         "agents": { "anna": { "queues": ["support"] } },

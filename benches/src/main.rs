@@ -8,13 +8,14 @@ mod cpu;
 mod hook;
 mod mail;
 mod path;
+mod recover;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let mut named = arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).peekable();
     let named: Vec<&str> =
-        if named.peek().is_none() { vec!["engine", "mail", "hook", "path"] } else { named.collect() };
+        if named.peek().is_none() { vec!["engine", "mail", "hook", "path", "recover"] } else { named.collect() };
     for bench in named {
         match bench {
             "engine" => {
@@ -34,8 +35,12 @@ fn main() -> std::process::ExitCode {
                     runtime.block_on(path::run(sync_interval, quick));
                 }
             }
+            "recover" => {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(recover::run(if quick { 10_000 } else { 300_000 }));
+            }
             _ => {
-                eprintln!("there is no bench {bench}: engine, mail, hook or path");
+                eprintln!("there is no bench {bench}: engine, mail, hook, path or recover");
                 return std::process::ExitCode::FAILURE;
             }
         }

@@ -46,7 +46,7 @@ struct Latency {
     decided: Duration,
 }
 
-fn envelope(tenant: &TenantId, customer: usize, key: String) -> Envelope {
+pub(crate) fn envelope(tenant: &TenantId, customer: usize, key: String) -> Envelope {
     let visitor = format!("visitor-{customer:04}");
     serde_json::from_value(serde_json::json!({
         "v": 1, "kind": "message", "tenant": tenant, "account": { "kind": "chat", "id": "web" }, "dedup_key": key,

@@ -162,7 +162,7 @@ async fn cluster_speaks_tls_everywhere() {
 
     // Whoever speaks in clear, or does not trust the authority, gets nowhere.
     let reach = daemon.reach("router");
-    let refused = async |options: bus::Options| bus::Bus::connect(options).await.err().expect("it is refused");
+    let refused = async |options: bus::Options| bus::Bus::connect(options).await.expect_err("it is refused");
     let stranger = bus::Tls { required: true, ..bus::Tls::default() };
     refused(bus::Options { tls: stranger, ..reach.clone() }).await;
     let clear = reach.servers.iter().map(|server| server.replace("tls://", "nats://")).collect();

@@ -322,7 +322,9 @@ async fn operator_logs_hold_no_text_and_no_secrets() {
 async fn operator_command_line_helps_itself() {
     let daemon = Daemon::builder().prepare();
     let help = daemon.cli(&["--help"]).await.ok();
-    for word in ["run", "check", "status", "agent", "conversation", "customer", "explain", "dead", "audit", "completions"] {
+    for word in
+        ["run", "check", "status", "agent", "conversation", "customer", "explain", "dead", "audit", "completions"]
+    {
         assert!(help.contains(word), "{word} is not in {help}");
     }
     let help = daemon.cli(&["run", "--help"]).await.ok();
@@ -439,10 +441,7 @@ async fn operator_bus_passwords_change_without_a_restart() {
         std::fs::remove_file(file).unwrap();
     }
     daemon.signal(Signal::SIGHUP);
-    until(PATIENCE, "new passwords", async || {
-        before.iter().all(|(file, _)| file.exists()).then_some(())
-    })
-    .await;
+    until(PATIENCE, "new passwords", async || before.iter().all(|(file, _)| file.exists()).then_some(())).await;
     for (file, old) in &before {
         assert_ne!(&std::fs::read_to_string(file).unwrap(), old, "{}", file.display());
     }

@@ -439,7 +439,8 @@ async fn webhook_a_request_is_tried_out_without_a_bus() {
 #[tokio::test(flavor = "multi_thread")]
 async fn webhook_keys_and_accounts_change_without_a_restart() {
     let (vendor, webhooks) = (Vendor::start().await, free_port());
-    let account = vendor.account("").replace("secrets = { env = \"ACME_SECRET\" }", "secrets = { file = \"acme.key\" }");
+    let account =
+        vendor.account("").replace("secrets = { env = \"ACME_SECRET\" }", "secrets = { file = \"acme.key\" }");
     let mut daemon = builder(&account, webhooks).prepare();
     let channels = daemon.folder().join("channels");
     let key = |text: &str| {

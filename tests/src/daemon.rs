@@ -12,11 +12,9 @@ use bus::{Bus, embedded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
 use crate::cluster::NAMES;
 use crate::{PATIENCE, http, until};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// The tenant of every test.
 pub const TENANT: &str = "main";

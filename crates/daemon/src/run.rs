@@ -454,7 +454,10 @@ impl Process {
         if let Some(webhooks) = self.webhooks.get()
             && let Err(error) = webhooks.renew()
         {
-            error!(reason = error.0, "the certificate of the webhooks is not read again; the one that was there is shown");
+            error!(
+                reason = error.0,
+                "the certificate of the webhooks is not read again; the one that was there is shown"
+            );
         }
         if let Some(ready) = ready {
             hosting.change(&loaded, ready, self).await;

@@ -25,7 +25,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::{Options, audit};
 use crate::classify::{ANSWERS_MAX, Found};
 use crate::commands::{Asked, ReplyTo, Request, addressed};
 use crate::control::{Control, Controls};
@@ -44,6 +43,7 @@ use crate::recover::{Recovered, unsharded};
 use crate::shard::Shard;
 use crate::tenant::Tenant;
 use crate::transcript::Transcripts;
+use crate::{Options, audit};
 
 /// How often the read side is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);

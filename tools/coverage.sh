@@ -12,8 +12,12 @@ tools="$(rustc --print sysroot)/lib/rustlib/$host/bin"
 find_tool() {
   if [ -x "$tools/$1" ]; then
     printf '%s\n' "$tools/$1"
-  elif ! command -v "$1"; then
-    printf 'no %s: run `rustup component add llvm-tools`\n' "$1" >&2
+  else
+    # The newest that is installed: an old one cannot read what rustc writes.
+    for version in -24 -23 -22 -21 -20 -19 ''; do
+      command -v "$1$version" && return
+    done
+    printf 'no %s: run `rustup component add llvm-tools`, or install llvm-19 or later\n' "$1" >&2
     return 1
   fi
 }

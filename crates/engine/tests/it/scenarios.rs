@@ -28,6 +28,10 @@
 //! merge ben into ann               they are one person; split ben from ann: two again
 //! consent ann no by sms for service   or yes; without by: any channel, without for: anything; by social/telegram
 //! segment ann vip                  she is in that segment
+//! learns ann language=fr           also: promised="…" plan=gold (an attribute) plan= (no more) segment-=vip
+//! wishes ann chat email web x@y.example with TOKEN    she wants to go on there; `-`: she gave no address
+//!                                  also: known=no (it is none) heard=ben (he is known by it)
+//! waits ann phone                  what whoever waits on that thread is told
 //! erase ann                        she is forgotten
 //! rest ann                         she leaves memory, if nothing of hers is under way
 //! anna switches c1 to sms berlin +49301 with TOKEN   26 letters and digits
@@ -269,6 +273,57 @@ impl Play {
                 let (customer, by) = (self.numbered(customer), SmolStr::new_static("customer"));
                 let step = self.world.facts(&[Event::CustomerConsentChanged { customer, consent, by }]);
                 self.facts(&step);
+            }
+            ["learns", customer, what @ ..] => {
+                self.heading(line);
+                let mut change = ProfileChange::default();
+                for word in what {
+                    match word.split_once('=') {
+                        Some(("language", language)) => change.language = Some(SmolStr::new(language)),
+                        Some(("promised", text)) => change.promised = Some(text.to_owned()),
+                        Some(("segment-", name)) => {
+                            change.segments_removed.insert(SmolStr::new(name));
+                        }
+                        Some((name, value)) => {
+                            let value = (!value.is_empty()).then(|| value.into());
+                            change.attributes.insert(SmolStr::new(name), value);
+                        }
+                        None => self.fail("language=, promised=, segment-= or an attribute"),
+                    }
+                }
+                let (customer, by) = (self.numbered(customer), SmolStr::new_static("operator"));
+                let step = self.world.facts(&[Event::CustomerUpdated { customer, change, by }]);
+                self.facts(&step);
+            }
+            ["wishes", customer, channel, kind, account, address, "with", token, more @ ..] => {
+                self.heading(line);
+                let mut data = serde_json::Map::new();
+                data.insert("kind".to_owned(), (*kind).into());
+                data.insert("account".to_owned(), (*account).into());
+                if *address != "-" {
+                    data.insert("address".to_owned(), (*address).into());
+                }
+                let mut envelope =
+                    fixture::other(EnvelopeKind::ContactEvent, customer, channel, &self.key(), self.world.clock);
+                envelope.signal = Some(Signal { name: SmolStr::new_static("switch"), detail: None, data });
+                let known = *address != "-" && !more.contains(&"known=no");
+                let heard = more.iter().filter_map(|word| word.strip_prefix("heard="));
+                let listeners: Vec<CustomerId> = heard.map(|name| self.numbered(name)).collect();
+                let customer = self.numbered(customer);
+                let step = self.world.wish(customer, &envelope, &listeners, known, token);
+                self.facts(&step);
+            }
+            ["waits", customer, channel] => {
+                self.heading(line);
+                let envelope = fixture::message(customer, channel, "unused", "", self.world.clock);
+                // Of a call, or of whatever else they write on.
+                let keys = [format!("call-{customer}"), (*customer).to_owned()];
+                let keys = keys.map(|key| throughline_engine::ThreadKey::new(&envelope.account, &key.into()));
+                let mut waits = keys.iter().map(|key| self.world.state.thread_wait(key));
+                let wait = waits.find(|wait| wait.conversation.is_some()).unwrap_or_default();
+                let told = serde_json::to_value(&wait).unwrap();
+                let fields = told.as_object().unwrap().iter().map(|(name, value)| format!("{name} {value}"));
+                self.say(&fields.collect::<Vec<_>>().join(", "));
             }
             ["segment", customer, name] => {
                 self.heading(line);

@@ -10,7 +10,7 @@ use contract::journal::{Cause, Entry, Fingerprint};
 use contract::policy::{Continuity, Policy};
 use contract::{AgentId, ConversationId, CustomerId, Encoding, Envelope, Event, SmolStr, Timestamp};
 use throughline_engine::invariant::Auditor;
-use throughline_engine::{Addresses, Answer, CommandInput, Emitted, Phase, Replay, Shadow, State, Step};
+use throughline_engine::{Addresses, Answer, CommandInput, Emitted, Phase, Replay, Shadow, State, Step, Wish};
 
 use crate::{fixture, naive};
 
@@ -101,14 +101,43 @@ impl World {
         self.recall(named);
         let now = self.clock;
         let step = self.apply(|state| {
-            let customer = State::needs_customer(envelope).then_some(customer);
             let mut step = state.open_step(now, Cause::Envelope(Fingerprint(envelope.fingerprint())));
+            let customer = State::needs_customer(envelope).then(|| {
+                let shown = state.shown_switch(now, envelope);
+                if let Some(shown) = &shown {
+                    state.switched(&mut step, shown, envelope);
+                }
+                let owner = shown.map(|shown| shown.switch.customer).or_else(|| state.proven_thread(envelope));
+                owner.unwrap_or(customer)
+            });
             state.receive_classified(&mut step, customer, envelope.clone(), classification.cloned());
             step
         });
         self.journal(&step);
         assert!(self.state.has_seen(envelope), "R7: an envelope is remembered");
         Some(step)
+    }
+
+    /// A customer wants to go on by another channel. `listeners`: who is known by the address; `known`: whether it is taken
+    /// for one.
+    pub(crate) fn wish(
+        &mut self,
+        customer: CustomerId,
+        envelope: &Envelope,
+        listeners: &[CustomerId],
+        known: bool,
+        token: &str,
+    ) -> Step {
+        let now = self.clock;
+        let wish = Wish::of(envelope).expect("a wish");
+        self.recall([customer]);
+        let step = self.apply(|state| {
+            let mut step = state.open_step(now, Cause::Envelope(Fingerprint(envelope.fingerprint())));
+            state.receive_wish(&mut step, customer, envelope.clone(), &wish, listeners, known, token);
+            step
+        });
+        self.journal(&step);
+        step
     }
 
     /// Somebody says later what a conversation is about. `None`: it is too late, or nobody asked.

@@ -268,9 +268,9 @@ impl State {
         known.order = Some((message, order.clone()));
     }
 
-    /// How it stands with whoever waits on a thread.
+    /// How it stands with whoever waits on a thread, at `now`: that time passes is no fact.
     #[must_use]
-    pub fn thread_wait(&self, key: &ThreadKey) -> ThreadWait {
+    pub fn thread_wait(&self, now: Timestamp, key: &ThreadKey) -> ThreadWait {
         let order = self.call(key).and_then(|known| known.order.as_ref()).map(|(_, order)| order.clone());
         let Some((id, item)) = self.running_on(key).and_then(|id| Some((id, self.conversations.get(&id)?))) else {
             return ThreadWait { order, ..ThreadWait::default() };
@@ -285,7 +285,7 @@ impl State {
             state: Some(SmolStr::new_static(item.phase.name())),
             before,
             expected_ms: expected.reckoned_ms.or(expected.p50_ms),
-            waited_ms: queued.then(|| self.now.since(item.ready_at)),
+            waited_ms: queued.then(|| self.now.max(now).since(item.ready_at)),
             queue: item.queue.clone(),
             closed: queued && queue.is_some_and(|queue| queue.closed),
             order,

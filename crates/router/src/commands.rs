@@ -9,7 +9,7 @@ use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Re
 use contract::feed::ConversationView;
 use contract::outbound::{OutCommand, ThreadWait};
 use contract::subject::{Command, Sender};
-use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, SmolStr, TenantId};
+use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, SmolStr, TenantId, Timestamp};
 use engine::{CommandInput, ThreadKey};
 
 use crate::fit::{self, Fit};
@@ -125,7 +125,7 @@ pub(crate) fn conversation_view(tenant: &Tenant, id: ConversationId) -> Option<C
 
 /// How it stands with whoever waits on a thread, with the customer's name where it was said to whom they are put through.
 pub(crate) fn thread_wait(tenant: &Tenant, key: &ThreadKey) -> ThreadWait {
-    let mut wait = tenant.engine.thread_wait(key);
+    let mut wait = tenant.engine.thread_wait(Timestamp(runtime::clock::now()), key);
     let customer = wait.conversation.and_then(|id| tenant.engine.conversation_view(id)).map(|view| view.customer);
     if let (Some(order), Some(customer)) = (wait.order.as_mut().filter(|order| order.agent.is_some()), customer) {
         order.customer_name = tenant.profile.display(customer);

@@ -319,7 +319,7 @@ impl Play {
                 // Of a call, or of whatever else they write on.
                 let keys = [format!("call-{customer}"), (*customer).to_owned()];
                 let keys = keys.map(|key| throughline_engine::ThreadKey::new(&envelope.account, &key.into()));
-                let mut waits = keys.iter().map(|key| self.world.state.thread_wait(key));
+                let mut waits = keys.iter().map(|key| self.world.state.thread_wait(self.world.clock, key));
                 let wait = waits.find(|wait| wait.conversation.is_some()).unwrap_or_default();
                 let told = serde_json::to_value(&wait).unwrap();
                 let fields = told.as_object().unwrap().iter().map(|(name, value)| format!("{name} {value}"));

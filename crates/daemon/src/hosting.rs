@@ -86,6 +86,10 @@ impl Hosting {
         self.accounts.clone_from(&loaded.accounts);
         let marks = self.marks();
         let mut ready = by_kind(ready);
+        // What could not be opened and is wanted no more is not missing either.
+        for kind in self.missing.extract_if(.., |kind| !ready.contains_key(kind)) {
+            self.webhooks.retire(&kind, self.webhooks.begin());
+        }
         let kinds: BTreeSet<String> = self.running.keys().chain(ready.keys()).cloned().collect();
         for kind in kinds {
             let (was, is) = (self.running.get(&kind).map(|running| running.mark), marks.get(&kind).copied());

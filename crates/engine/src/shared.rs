@@ -28,8 +28,7 @@ pub(crate) trait Alike: Clone + Eq {
 
 impl Alike for Requirement {
     fn digest<H: Hasher>(&self, state: &mut H) {
-        // Later steps relax the first; what differs in them alone is told apart by comparing.
-        (self.steps.len(), self.steps.first()).hash(state);
+        self.hash(state);
     }
 }
 
@@ -78,7 +77,7 @@ impl Alike for Terms {
 
     fn digest<H: Hasher>(&self, state: &mut H) {
         // The few that tell most apart; the rest is compared.
-        (&self.route, self.tags.first(), self.tags.len(), &self.language, self.affinity.first()).hash(state);
+        (&self.route, &self.tags, &self.language, &self.labels, &self.affinity, self.weight).hash(state);
     }
 
     fn kept(&self) -> Self {

@@ -129,7 +129,7 @@ impl World {
         token: &str,
     ) -> Step {
         let now = self.clock;
-        let wish = Wish::of(envelope).expect("a wish");
+        let wish = Wish::of(envelope).unwrap();
         self.recall([customer]);
         let step = self.apply(|state| {
             let mut step = state.open_step(now, Cause::Envelope(Fingerprint(envelope.fingerprint())));

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use throughline_tests::chat::Visit;
+use throughline_tests::cluster::NAMES;
 use throughline_tests::{AgentTool, ChatClient, Cluster, Companion, Daemon, PATIENCE, until};
 
 use crate::audit;
@@ -113,6 +114,26 @@ async fn cluster_shares_shards_and_hands_them_over() {
     }
     println!("killed: another owner answers after {}", millis(pauses));
     audit_all(&daemon, load).await;
+}
+
+/// In whatever order they start: channels before the first router, and while the bus has no majority.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_channels_wait_for_what_starts_beside_them() {
+    const WAITING: &str = "not there yet; waiting";
+    let mut daemon = prepared();
+    let mut cluster = Cluster::start(&daemon).await;
+    daemon.spawn();
+    daemon.logged(WAITING).await;
+    let _router = daemon.companion(&["router"]);
+    daemon.ready().await;
+    daemon.kill9();
+    let waited = |daemon: &Daemon| daemon.logs().matches(WAITING).count();
+    let before = waited(&daemon);
+    (1..NAMES.len()).for_each(|at| cluster.kill9(at));
+    daemon.spawn();
+    until(PATIENCE, "channels that wait", async || (waited(&daemon) > before).then_some(())).await;
+    (1..NAMES.len()).for_each(|at| cluster.run(at));
+    daemon.ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

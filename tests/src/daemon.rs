@@ -520,7 +520,7 @@ impl Daemon {
                 && let Some(status) = child.try_wait().expect("a child of ours")
             {
                 self.child = None;
-                panic!("the daemon ended with {status} instead of getting ready");
+                panic!("the daemon ended with {status} instead of getting ready; it said:\n{}", self.logs());
             }
             let said = match http::get(&address, "/readyz").await {
                 Ok(answer) if answer.status == 200 => break,

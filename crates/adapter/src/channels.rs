@@ -31,6 +31,11 @@ use crate::outbound::{Outbound, Share, Target};
 use crate::secrets::SecretStore;
 use crate::webhook::{Hooks, Way, Webhooks};
 
+/// How long what we open may keep us waiting for an election, or for a router that starts.
+const OPEN_WAIT: Duration = Duration::from_secs(20);
+
+const OPEN_PAUSE: Duration = Duration::from_millis(300);
+
 const RESTART: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// Kept free before the drain's deadline for the last sign of life.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -127,6 +132,28 @@ struct Account {
     beat: Beat,
 }
 
+/// Whether that is there in a moment: a cluster elects a leader, or the router that makes it starts beside us.
+fn may_come(error: &bus::Error) -> bool {
+    error.is_transient() || error.kind == bus::ErrorKind::NotFound
+}
+
+/// Opens something of the bus that may not be there yet.
+async fn opened<T, F>(deadline: Instant, what: &str, open: impl Fn() -> F) -> Result<T, OpenError>
+where
+    F: Future<Output = Result<T, bus::Error>>,
+{
+    loop {
+        match open().await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if may_come(&error) && Instant::now() < deadline => {
+                tracing::info!(%error, "{what}: not there yet; waiting");
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            Err(error) => return Err(OpenError(format!("{what}: {error}"))),
+        }
+    }
+}
+
 impl Channels {
     /// Opens every account.
     ///
@@ -134,13 +161,14 @@ impl Channels {
     /// With the first that cannot be opened, by name.
     pub async fn open(ready: Vec<Ready>, environment: Environment) -> Result<Self, OpenError> {
         let connection = &environment.bus;
-        let unusable = |what: &'static str| move |error: bus::Error| OpenError(format!("{what}: {error}"));
-        let beats = connection.bucket(bus::topology::CHANNELS).await.map_err(unusable("bucket of channels"))?;
-        let sends = connection.bucket(bus::topology::LEDGER).await.map_err(unusable("send ledger"))?;
+        let deadline = Instant::now() + OPEN_WAIT;
+        let beats = opened(deadline, "bucket of channels", || connection.bucket(bus::topology::CHANNELS)).await?;
+        let sends = opened(deadline, "send ledger", || connection.bucket(bus::topology::LEDGER)).await?;
+        let memory = "bucket of what is remembered";
         let stores = Stores {
-            cursors: connection.bucket(bus::topology::CURSORS).await.map_err(unusable("bucket of cursors"))?,
-            memory: connection.bucket(bus::topology::MEMORY).await.map_err(unusable("bucket of what is remembered"))?,
-            media: connection.objects(bus::topology::MEDIA).await.map_err(unusable("bucket of media"))?,
+            cursors: opened(deadline, "bucket of cursors", || connection.bucket(bus::topology::CURSORS)).await?,
+            memory: opened(deadline, memory, || connection.bucket(bus::topology::MEMORY)).await?,
+            media: opened(deadline, "bucket of media", || connection.objects(bus::topology::MEDIA)).await?,
         };
         let (asking, mut describing) = describing::channel();
         let mut accounts = Vec::new();

@@ -17,6 +17,10 @@ use crate::{Error, ErrorKind};
 
 /// How long the first connection is tried.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// A server that reads its users again refuses whoever connects at that moment, though he is in order: a refusal is
+/// believed when it is repeated after this.
+const REFUSED_PAUSE: Duration = Duration::from_millis(300);
 /// The longest pause between two attempts to reconnect.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(250);
 /// Messages a subscription holds before the library drops them.
@@ -330,7 +334,7 @@ impl fmt::Debug for Bus {
 
 impl Bus {
     /// Connects; tries for five seconds while nobody answers, and gives up at once when the
-    /// configuration or the credentials are wrong. Later losses are repaired by themselves.
+    /// configuration is wrong, on the second refusal when the credentials are. Later losses are repaired by themselves.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let servers = addresses(&options.servers)?;
         let inbox = options.credentials.inbox()?;
@@ -344,6 +348,7 @@ impl Bus {
 
         let deadline = Instant::now() + CONNECT_WAIT;
         let mut attempt = 1;
+        let mut refused = false;
         let client = loop {
             let library = library_options(&options, &inbox, Arc::downgrade(&state)).await?;
             let error = match library.connect(servers.clone()).await {
@@ -351,8 +356,17 @@ impl Bus {
                 Err(error) => connect_error(&error, &options.servers),
             };
             attempt += 1;
-            let pause = reconnect_delay(attempt);
-            if error.kind != ErrorKind::Unavailable || Instant::now() + pause >= deadline {
+            let mut pause = reconnect_delay(attempt);
+            let worth_it = match error.kind {
+                ErrorKind::Unavailable => true,
+                ErrorKind::Forbidden if !refused => {
+                    refused = true;
+                    pause = REFUSED_PAUSE;
+                    true
+                }
+                _ => false,
+            };
+            if !worth_it || Instant::now() + pause >= deadline {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;

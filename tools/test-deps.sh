@@ -28,6 +28,13 @@ if ! has_server exim4; then
   packages+=(exim4-daemon-light)
 fi
 has_server openssl || packages+=(openssl)
+# Sets the clock of one process wrong, and judges the alert rules.
+compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null ||
+  compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
+if ! has_server promtool; then
+  has_server prometheus || services+=(prometheus)
+  packages+=(prometheus)
+fi
 
 if [ ${#packages[@]} -gt 0 ]; then
   as_root=()

@@ -1,7 +1,7 @@
 //! Three bus servers, two routers, a process of channels; chat and webhooks at once; and everything that can go wrong
 //! between them, in an order that a seed repeats. Afterwards everything that was acknowledged is there once.
 //!
-//! `THROUGHLINE_CHAOS` says how many things happen (12 when left out; `make chaos` says 200), `THROUGHLINE_SEED` repeats
+//! `THROUGHLINE_CHAOS` says how many things happen (16 when left out; `make chaos` says 200), `THROUGHLINE_SEED` repeats
 //! an order.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,14 +12,17 @@ use std::time::Duration;
 use contract::Event;
 use nix::sys::signal::Signal;
 use throughline_tests::cluster::NAMES;
-use throughline_tests::daemon::free_port;
-use throughline_tests::{Cluster, Companion, Daemon, PATIENCE, http, until};
+use throughline_tests::daemon::{Builder, free_port};
+use throughline_tests::{Clock, Cluster, Companion, Daemon, Disk, PATIENCE, Wires, http, until};
 
 use crate::audit;
-use crate::crash::{Dice, Load, policy};
+use crate::crash::{Dice, Load, keeping_all};
 
 const CUSTOMERS: usize = 12;
 const STREAMS: [&str; 5] = ["JOURNAL-0", "IN-0", "EVENTS", "OUT", "KV_tl-ledger"];
+
+/// The server whose store lies on a small disk, where there may be one.
+const SMALL: usize = 2;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,15 @@ enum Mishap {
     RouterDrained(usize),
     ServerKilled(usize, u64),
     ServerFrozen(usize, u64),
+    /// From the other servers, for so many milliseconds; whether connections are hung up on at the end.
+    ServerCutOff(usize, u64, bool),
+    /// The program from a server.
+    ProgramCutOff(usize, u64, bool),
+    /// A router's clock goes wrong by so many seconds, for so many milliseconds.
+    ClockJumped(usize, i64, u64),
+    /// A server's disk is full for so many milliseconds; then there is room, and the server is started anew, since it
+    /// stores nothing before that.
+    DiskFull(u64),
     LeaderMoved(&'static str),
     ChannelsKilled,
 }
@@ -36,13 +48,20 @@ enum Mishap {
 impl Mishap {
     fn next(dice: &mut Dice) -> Self {
         let at = |dice: &mut Dice, count: usize| usize::try_from(dice.between(0, count as u64 - 1)).expect("few");
-        match dice.between(0, 9) {
+        match dice.between(0, 15) {
             0 | 1 => Self::RouterKilled(at(dice, 2)),
             2 => Self::RouterFrozen(at(dice, 2), dice.between(200, 3000)),
             3 => Self::RouterDrained(at(dice, 2)),
             4 | 5 => Self::ServerKilled(at(dice, NAMES.len()), dice.between(300, 3000)),
             6 => Self::ServerFrozen(at(dice, NAMES.len()), dice.between(200, 3000)),
             7 | 8 => Self::LeaderMoved(STREAMS[at(dice, STREAMS.len())]),
+            9 | 10 => Self::ServerCutOff(at(dice, NAMES.len()), dice.between(200, 8000), dice.between(0, 1) == 1),
+            11 => Self::ProgramCutOff(at(dice, NAMES.len()), dice.between(200, 8000), dice.between(0, 1) == 1),
+            12 | 13 => {
+                let by = [-86_400, -3_600, -5, 5, 3_600, 86_400][at(dice, 6)];
+                Self::ClockJumped(at(dice, 2), by, dice.between(200, 3000))
+            }
+            14 => Self::DiskFull(dice.between(500, 4000)),
             _ => Self::ChannelsKilled,
         }
     }
@@ -105,74 +124,108 @@ text = "/text"
 sender = { identity = { scheme = "device", value = "/from" } }
 "#;
 
-async fn happen(what: Mishap, daemon: &mut Daemon, cluster: &mut Cluster, routers: &mut [Companion; 2]) {
-    match what {
-        Mishap::RouterKilled(at) => {
-            routers[at].kill9();
-            routers[at] = daemon.companion(&["router"]);
+/// Everything that something happens to.
+struct World {
+    daemon: Daemon,
+    cluster: Cluster,
+    wires: Wires,
+    disk: Option<Disk>,
+    clocks: [Clock; 2],
+    routers: [Companion; 2],
+}
+
+impl World {
+    async fn start(hook: u16) -> Self {
+        let wires = Wires::lay().await;
+        let mut daemon = builder(hook).with_only(&["channels", "wall"]).on_wires(&wires).prepare();
+        let disk = Disk::on(&daemon.cluster_dir().join("store").join(NAMES[SMALL]), 256);
+        let cluster = Cluster::start_on(&daemon, Some(&wires)).await;
+        assert!(wires.in_use(), "the servers found each other by other ways");
+        let clocks = [0, 1].map(|at| Clock::new(&daemon.folder().join(format!("clock-{at}"))));
+        let routers = [0, 1].map(|at: usize| daemon.companion_in(&["router"], &clocks[at].env()));
+        routers[0].up().await;
+        daemon.start().await;
+        Self { daemon, cluster, wires, disk, clocks, routers }
+    }
+
+    fn another_router(&mut self, at: usize) {
+        self.routers[at] = self.daemon.companion_in(&["router"], &self.clocks[at].env());
+    }
+
+    async fn another_server(&mut self, at: usize, after: u64) {
+        self.cluster.kill9(at);
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        self.cluster.run(at);
+        self.cluster.ready(&self.daemon).await;
+    }
+
+    async fn happen(&mut self, what: Mishap) {
+        let pause = |ms| tokio::time::sleep(Duration::from_millis(ms));
+        match what {
+            Mishap::RouterKilled(at) => {
+                self.routers[at].kill9();
+                self.another_router(at);
+            }
+            Mishap::RouterFrozen(at, ms) => {
+                self.routers[at].signal(Signal::SIGSTOP);
+                pause(ms).await;
+                self.routers[at].signal(Signal::SIGCONT);
+            }
+            Mishap::RouterDrained(at) => {
+                self.routers[at].up().await;
+                assert!(self.routers[at].terminate().await.success());
+                self.another_router(at);
+            }
+            Mishap::ServerKilled(at, ms) => self.another_server(at, ms).await,
+            Mishap::ServerFrozen(at, ms) => {
+                self.cluster.signal(at, Signal::SIGSTOP);
+                pause(ms).await;
+                self.cluster.signal(at, Signal::SIGCONT);
+            }
+            Mishap::ServerCutOff(at, ms, hang_up) => {
+                self.wires.cut_off(at);
+                pause(ms).await;
+                self.wires.mend(at, hang_up);
+            }
+            Mishap::ProgramCutOff(at, ms, hang_up) => {
+                self.wires.cut_clients_off(at);
+                pause(ms).await;
+                self.wires.mend(at, hang_up);
+            }
+            Mishap::ClockJumped(at, seconds, ms) => {
+                self.clocks[at].set(seconds);
+                pause(ms).await;
+                self.clocks[at].set(0);
+            }
+            Mishap::DiskFull(ms) => {
+                if let Some(disk) = &self.disk {
+                    disk.fill();
+                    pause(ms).await;
+                    disk.clear();
+                }
+                self.another_server(SMALL, 300).await;
+            }
+            Mishap::LeaderMoved(stream) => {
+                let bus = until(PATIENCE, "the bus", async || self.daemon.try_connect("router").await).await;
+                // There may be no leader just now: then it moves by itself.
+                let _ = bus.step_down(stream).await;
+            }
+            Mishap::ChannelsKilled => self.daemon.restart().await,
         }
-        Mishap::RouterFrozen(at, ms) => {
-            routers[at].signal(Signal::SIGSTOP);
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            routers[at].signal(Signal::SIGCONT);
-        }
-        Mishap::RouterDrained(at) => {
-            routers[at].up().await;
-            assert!(routers[at].terminate().await.success());
-            routers[at] = daemon.companion(&["router"]);
-        }
-        Mishap::ServerKilled(at, ms) => {
-            cluster.kill9(at);
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            cluster.run(at);
-            cluster.ready(daemon).await;
-        }
-        Mishap::ServerFrozen(at, ms) => {
-            cluster.signal(at, Signal::SIGSTOP);
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            cluster.signal(at, Signal::SIGCONT);
-        }
-        Mishap::LeaderMoved(stream) => {
-            let bus = until(PATIENCE, "the bus", async || daemon.try_connect("router").await).await;
-            // There may be no leader just now: then it moves by itself.
-            let _ = bus.step_down(stream).await;
-        }
-        Mishap::ChannelsKilled => daemon.restart().await,
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
-    let count = std::env::var("THROUGHLINE_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(12);
-    let mut dice = Dice::new();
-    let hook = free_port();
-    let mut daemon = Daemon::builder()
-        .policy(&policy())
-        .account("devices", DEVICES)
-        .set("webhook.listen", format!("\"127.0.0.1:{hook}\""))
-        .set("router.checkpoint_every_records", 1_000_000_000_u64)
-        .set("router.checkpoint_every_ms", 86_400_000_u64)
-        .set("log.filter", "\"warn\"")
-        .with_only(&["channels", "wall"])
-        .on_a_cluster()
-        .prepare();
-    let mut cluster = Cluster::start(&daemon).await;
-    let mut routers = [daemon.companion(&["router"]), daemon.companion(&["router"])];
-    routers[0].up().await;
-    daemon.start().await;
-    let load = Load::start(&daemon, CUSTOMERS).await;
-    let provider = Provider::start(format!("127.0.0.1:{hook}"));
-    for n in 0..count {
-        tokio::time::sleep(dice.pause(200, 1500)).await;
-        let what = Mishap::next(&mut dice);
-        println!("{n}: {what:?}");
-        happen(what, &mut daemon, &mut cluster, &mut routers).await;
-    }
-    cluster.ready(&daemon).await;
+fn builder(hook: u16) -> Builder {
+    keeping_all().account("devices", DEVICES).set("webhook.listen", format!("\"127.0.0.1:{hook}\""))
+}
+
+/// Everything that was acknowledged to customers, agents and the provider is there, once, in order, and the journal means
+/// the live state. Returns how much the provider got through.
+async fn audit_all(daemon: &Daemon, load: Load, provider: Provider) -> usize {
     let taken = provider.taken().await;
     let (clients, tools) = load.settle().await;
-    audit::quiet(&daemon).await;
-    let (seq, live) = audit::live_digest(&daemon).await;
+    audit::quiet(daemon).await;
+    let (seq, live) = audit::live_digest(daemon).await;
     let journal = daemon.journal(audit::SHARD).await;
     let journal: Vec<_> = journal.into_iter().filter(|record| record.seq <= seq).collect();
     let events = daemon.events("main").await;
@@ -190,6 +243,67 @@ async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
     let lost: Vec<_> = taken.iter().filter(|id| !posted.contains_key(*id)).collect();
     assert!(lost.is_empty(), "acknowledged to the provider and not there: {lost:?}");
     assert!(posted.values().all(|times| *times == 1), "{posted:?}");
-    assert!(taken.len() > count, "the provider got hardly anything through: {}", taken.len());
     println!("{stored} messages, {said} answers, {} webhook events: all there, once, in order", taken.len());
+    taken.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
+    let count = std::env::var("THROUGHLINE_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(16);
+    let mut dice = Dice::new();
+    let hook = free_port();
+    let mut world = World::start(hook).await;
+    let load = Load::start(&world.daemon, CUSTOMERS).await;
+    let provider = Provider::start(format!("127.0.0.1:{hook}"));
+    for n in 0..count {
+        tokio::time::sleep(dice.pause(200, 1500)).await;
+        let what = Mishap::next(&mut dice);
+        println!("{n}: {what:?}");
+        world.happen(what).await;
+    }
+    world.cluster.ready(&world.daemon).await;
+    let taken = audit_all(&world.daemon, load, provider).await;
+    assert!(taken > count, "the provider got hardly anything through: {taken}");
+}
+
+/// On one machine with a server of our own: while its disk is full nothing is acknowledged, and everybody is told; once
+/// there is room it goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn chaos_a_full_disk_is_told_and_room_lets_it_go_on() {
+    let hook = free_port();
+    let mut daemon = builder(hook).prepare();
+    let Some(disk) = Disk::on(&daemon.data_dir(), 256) else { return };
+    daemon.start().await;
+    let load = Load::start(&daemon, CUSTOMERS).await;
+    let address = format!("127.0.0.1:{hook}");
+    let provider = Provider::start(address.clone());
+    let post = async |id: &str| {
+        let body = format!(r#"{{"id":"{id}","from":"device-x","text":"event {id}"}}"#);
+        let limit = Duration::from_secs(20);
+        http::request(&address, "POST", "/hook/webhook/devices", Some(&body), limit).await.ok()
+    };
+    for round in 0..2 {
+        let before = load.answers();
+        until(PATIENCE, "answers", async || (load.answers() > before).then_some(())).await;
+        disk.fill();
+        let refused = until(PATIENCE, "a webhook that is not taken", async || {
+            disk.fill();
+            post(&format!("while full {round}")).await.filter(|answer| answer.status == 503)
+        })
+        .await;
+        assert!(refused.head.to_lowercase().contains("retry-after"), "{}", refused.head);
+        let standing = async || http::get(&daemon.http(), "/readyz").await.ok().filter(|answer| answer.status == 503);
+        let said = until(PATIENCE, "the disk in the readiness", async || {
+            standing().await.filter(|answer| answer.body.contains("the bus cannot store"))
+        })
+        .await;
+        assert!(said.body.contains("no space left on device"), "{}", said.body);
+        let metrics = http::get(&daemon.http(), "/metrics").await.expect("the metrics").body;
+        assert!(metrics.contains("\nbus_disk_free_bytes 0"), "{metrics}");
+        disk.clear();
+        daemon.ready().await;
+        let taken = until(PATIENCE, "a webhook that is taken", async || post(&format!("after {round}")).await).await;
+        assert_eq!(taken.status, 200, "{}", taken.body);
+    }
+    audit_all(&daemon, load, provider).await;
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::daemon::{Daemon, nats_server};
-use crate::until;
+use crate::{Wires, until};
 
 /// The names of the servers.
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -28,6 +28,14 @@ impl Cluster {
     /// # Panics
     /// When they do not.
     pub async fn start(daemon: &Daemon) -> Self {
+        Self::start_on(daemon, None).await
+    }
+
+    /// The same, with all connections between the servers over lines.
+    ///
+    /// # Panics
+    /// When they do not store.
+    pub async fn start_on(daemon: &Daemon, wires: Option<&Wires>) -> Self {
         let folder = daemon.cluster_dir();
         let nodes = daemon.nodes();
         let store = folder.join("store").display().to_string();
@@ -42,6 +50,13 @@ impl Cluster {
             arguments.extend([*flag, file.as_str()]);
         }
         daemon.cli(&arguments).await.ok();
+        if let Some(wires) = wires {
+            for (at, name) in NAMES.iter().enumerate() {
+                let file = folder.join(format!("{name}.conf"));
+                let config = fs::read_to_string(&file).expect("the config");
+                fs::write(&file, wires.wired(at, &config)).expect("the config");
+            }
+        }
         let program = nats_server().expect("a nats-server");
         let mut cluster = Self { folder, program, servers: Vec::new() };
         for at in 0..nodes.len() {

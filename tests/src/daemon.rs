@@ -233,9 +233,18 @@ pub struct Builder {
     only: Vec<String>,
     cluster: bool,
     secure: bool,
+    /// Of the servers of a cluster that is wired: where they listen, and where the program reaches them.
+    wired: Option<(Vec<(u16, u16)>, Vec<u16>)>,
 }
 
 impl Builder {
+    /// On a cluster of three servers, all connections of which go over lines.
+    #[must_use]
+    pub fn on_wires(mut self, wires: &crate::Wires) -> Self {
+        self.wired = Some((wires.ports().to_vec(), wires.client_ports()));
+        self.on_a_cluster()
+    }
+
     /// On a cluster of three servers instead of one of its own; see [`Cluster`](crate::Cluster).
     #[must_use]
     pub fn on_a_cluster(mut self) -> Self {
@@ -319,7 +328,10 @@ impl Builder {
     pub fn prepare(mut self) -> Daemon {
         let folder = Folder::new();
         let nodes = if self.cluster { NAMES.len() } else { 0 };
-        let nodes = (0..nodes).map(|_| (free_port(), free_port())).collect();
+        let nodes = match &self.wired {
+            Some((ports, _)) => ports.clone(),
+            None => (0..nodes).map(|_| (free_port(), free_port())).collect(),
+        };
         let ports = Ports { bus: free_port(), http: free_port(), chat: free_port(), nodes };
         let data = folder.path().join("data");
         if self.secure {
@@ -330,8 +342,12 @@ impl Builder {
             self.settings.entry(key.to_owned()).or_insert(value);
         };
         if !ports.nodes.is_empty() {
+            let reached = match &self.wired {
+                Some((_, reached)) => reached.clone(),
+                None => ports.nodes.iter().map(|(client, _)| *client).collect(),
+            };
             let servers: Vec<String> =
-                ports.nodes.iter().map(|(client, _)| format!("\"{scheme}://127.0.0.1:{client}\"")).collect();
+                reached.iter().map(|client| format!("\"{scheme}://127.0.0.1:{client}\"")).collect();
             set("bus.mode", "\"external\"".into());
             set("bus.servers", format!("[{}]", servers.join(", ")));
             set("bus.credentials.folder", "\"cluster/credentials\"".into());
@@ -412,6 +428,7 @@ impl Daemon {
             only: Vec::new(),
             cluster: false,
             secure: false,
+            wired: None,
         }
     }
 
@@ -624,10 +641,19 @@ impl Daemon {
     /// # Panics
     /// When it cannot be started.
     pub fn companion(&self, roles: &[&str]) -> Companion {
+        self.companion_in(roles, &[])
+    }
+
+    /// The same, with further variables of the environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn companion_in(&self, roles: &[&str], env: &[(String, String)]) -> Companion {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("companion-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let port = free_port();
         let mut command = self.command();
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         command.arg("run").args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
         for role in roles {
             command.args(["--only", role]);

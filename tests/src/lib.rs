@@ -6,8 +6,10 @@
 
 pub mod agent;
 pub mod chat;
+pub mod clock;
 pub mod cluster;
 pub mod daemon;
+pub mod disk;
 pub mod graph;
 pub mod http;
 pub mod line;
@@ -17,16 +19,20 @@ pub mod phone_sms;
 pub mod phone_vonage;
 pub mod standin;
 pub mod streams;
+pub mod wires;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub use agent::AgentTool;
 pub use chat::ChatClient;
+pub use clock::Clock;
 pub use cluster::Cluster;
 pub use daemon::{Companion, Daemon, Output};
+pub use disk::Disk;
 pub use line::{Line, Manner};
 pub use mail::{Mail, MailServer};
+pub use wires::Wires;
 
 /// How long anything may take that should take moments: machines that run tests are busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -109,7 +109,7 @@ impl Bus {
         let subject = format!("$JS.API.{what}");
         let answer = self.shared.ask(subject.into(), None, payload, self.shared.timeout).await;
         match answer {
-            Ok(message) => read_answer(&message.payload),
+            Ok(message) => read_answer(&message.payload).inspect_err(|error| self.shared.disk().note(error)),
             Err(error) => Err(match error.kind {
                 // Nobody listens on the API: JetStream starts, or has no leader, or is off.
                 ErrorKind::NoResponders => Error::unavailable("the server's JetStream does not answer"),

@@ -141,6 +141,15 @@ pub(crate) struct Violation {
     pub(crate) text: String,
 }
 
+/// What the server did not store though it should have.
+#[derive(Debug, Clone, Default)]
+pub struct StoreFailures {
+    /// How many times, since this connection was made.
+    pub count: u64,
+    /// What it said last.
+    pub last: String,
+}
+
 /// What the events of the connection change. Apart from [`Shared`], since the events are known
 /// before there is a connection and outlive the last handle by a moment.
 struct State {
@@ -148,6 +157,7 @@ struct State {
     connection: watch::Sender<Connection>,
     generation: watch::Sender<u64>,
     violations: broadcast::Sender<Violation>,
+    store_failures: watch::Sender<StoreFailures>,
 }
 
 /// What all clones of a [`Bus`] have in common.
@@ -172,6 +182,11 @@ impl Shared {
     /// Counts the connections; what was set up on an older one must be set up again.
     pub(crate) fn generation(&self) -> watch::Receiver<u64> {
         self.state.generation.subscribe()
+    }
+
+    /// Tells what the server says about its disk.
+    pub(crate) fn disk(&self) -> Disk {
+        Disk(Arc::clone(&self.state))
     }
 
     pub(crate) fn violations(&self) -> broadcast::Receiver<Violation> {
@@ -199,6 +214,35 @@ impl Shared {
                 return Err(Error::unavailable("no connection to the server"));
             }
         }
+    }
+}
+
+/// Where it is told that the server cannot store.
+#[derive(Clone)]
+pub(crate) struct Disk(Arc<State>);
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Disk")
+    }
+}
+
+impl Disk {
+    /// Takes note when an error is one of the disk. A stream that has reached its own limit is none: that is how a
+    /// sender is held back.
+    pub(crate) fn note(&self, error: &Error) {
+        if error.kind != ErrorKind::Full {
+            return;
+        }
+        let text = error.source.to_string();
+        if text.contains("maximum") {
+            return;
+        }
+        Metric::StoreFailures.count();
+        self.0.store_failures.send_modify(|failures| {
+            failures.count += 1;
+            failures.last = text;
+        });
     }
 }
 
@@ -344,6 +388,7 @@ impl Bus {
             connection: watch::Sender::new(Connection::Up),
             generation: watch::Sender::new(0),
             violations: broadcast::Sender::new(64),
+            store_failures: watch::Sender::default(),
         });
 
         let deadline = Instant::now() + CONNECT_WAIT;
@@ -389,6 +434,12 @@ impl Bus {
     #[must_use]
     pub fn connection(&self) -> watch::Receiver<Connection> {
         self.shared.state.connection.subscribe()
+    }
+
+    /// Changes when the server did not store what it should have: its disk is full, or fails.
+    #[must_use]
+    pub fn store_failures(&self) -> watch::Receiver<StoreFailures> {
+        self.shared.state.store_failures.subscribe()
     }
 
     /// The largest payload the server takes, in bytes.

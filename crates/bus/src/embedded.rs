@@ -196,6 +196,12 @@ impl Server {
         self.ports.monitor.map(|port| format!("http://127.0.0.1:{port}"))
     }
 
+    /// Lets its server be started anew; see [`Renewal`].
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        Renewal { layout: self.layout.clone(), pid: Arc::clone(&self.pid) }
+    }
+
     /// The process; changes when the server dies and is started again, 0 in between.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -255,6 +261,43 @@ impl Server {
             let _ = supervisor.await;
         }
         self.lock = None;
+    }
+}
+
+/// Starts the server anew. A stream whose disk was full once stores nothing any more, whatever room there is: the server
+/// remembers the failed write until it ends, and often does not even answer who publishes (2.15).
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    layout: Layout,
+    pid: Arc<AtomicU32>,
+}
+
+impl Renewal {
+    /// The folder in which the server stores.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.layout.folder()
+    }
+
+    /// How many bytes its disk has left.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn room(&self) -> Result<u64, Error> {
+        files::room(self.layout.folder())
+    }
+
+    /// Ends the server when its disk has room, so that whoever watches it starts another; returns whether it did.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn renew(&self) -> Result<bool, Error> {
+        let pid = self.pid.load(Ordering::Relaxed);
+        if pid == 0 || files::check_room(self.layout.folder()).is_err() {
+            return Ok(false);
+        }
+        Process::adopt(pid).stop(STOP_WAIT).await?;
+        Ok(true)
     }
 }
 

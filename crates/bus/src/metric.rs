@@ -13,6 +13,8 @@ pub(crate) enum Metric {
     AnswersLost,
     /// Readers that started anew from the last message seen.
     ReaderRestarts,
+    /// What the server did not store because of its disk.
+    StoreFailures,
     /// The embedded server died and was started again.
     ServerRestarts,
 }
@@ -26,6 +28,7 @@ impl Metric {
             Self::Violations => "bus_permission_violations_total",
             Self::AnswersLost => "bus_answers_lost_total",
             Self::ReaderRestarts => "bus_reader_restarts_total",
+            Self::StoreFailures => "bus_store_failures_total",
             Self::ServerRestarts => "bus_server_restarts_total",
         }
     }

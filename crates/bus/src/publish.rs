@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::api::ApiError;
-use crate::connect::Shared;
+use crate::connect::{Disk, Shared};
 use crate::replies::Outcome;
 use crate::{Ack, Bus, Error, ErrorKind, Message, Publish};
 
@@ -28,6 +28,7 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct PendingAck {
     receiver: oneshot::Receiver<Outcome>,
+    disk: Disk,
 }
 
 impl Future for PendingAck {
@@ -36,7 +37,7 @@ impl Future for PendingAck {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = ready!(Pin::new(&mut self.receiver).poll(context));
         Poll::Ready(match outcome {
-            Ok(Outcome::Reply(message)) => read_ack(&message),
+            Ok(Outcome::Reply(message)) => read_ack(&message).inspect_err(|error| self.disk.note(error)),
             Ok(Outcome::Timeout) => Err(Error::new(ErrorKind::Ambiguous, "no acknowledgement in time")),
             Ok(Outcome::Disconnected) | Err(_) => {
                 Err(Error::new(ErrorKind::Ambiguous, "connection lost before the acknowledgement"))
@@ -177,7 +178,7 @@ impl Bus {
     pub async fn publish_start(&self, publish: Publish) -> Result<PendingAck, Error> {
         let headers = publish.header_map()?;
         let receiver = self.shared.issue(publish.subject.into(), headers, publish.payload, self.shared.timeout).await?;
-        Ok(PendingAck { receiver })
+        Ok(PendingAck { receiver, disk: self.shared.disk() })
     }
 
     /// Request and reply over core NATS. `ErrorKind::Ambiguous`: the connection was lost after the

@@ -17,6 +17,7 @@ mod roles;
 mod run;
 mod settings;
 mod simulate;
+mod storage;
 mod terminal;
 mod top;
 mod trial;

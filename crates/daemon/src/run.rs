@@ -27,6 +27,7 @@ use crate::cli::Role;
 use crate::hosting::{self, Environments, Hosting};
 use crate::roles::{Roles, prepare};
 use crate::settings::{self, Account, Loaded, Mode};
+use crate::storage::Storage;
 
 /// How long a process waits for a bus that another one is about to start.
 const BUS_WAIT: Duration = Duration::from_secs(20);
@@ -56,6 +57,7 @@ pub(crate) async fn run(loaded: Loaded, config: Option<PathBuf>, only: Vec<Role>
         instance: instance(),
         policy: Mutex::new(loaded.policy.clone()),
         webhooks: OnceLock::new(),
+        storage: Arc::new(Storage::default()),
         loaded,
         config,
         roles,
@@ -116,6 +118,7 @@ struct Process {
     policy: Mutex<Policy>,
     /// Set once they are bound.
     webhooks: OnceLock<Webhooks>,
+    storage: Arc<Storage>,
 }
 
 impl Process {
@@ -125,6 +128,7 @@ impl Process {
         let server = self.start_server().await?;
         let bus = self.connect(permissions::ROUTER, true).await?;
         self.watch(&bus);
+        self.watch_storage(server.as_ref());
         if self.roles.has(&Role::Router) || server.is_some() {
             bus.ensure(&self.topology(&self.loaded)).await?;
         }
@@ -196,7 +200,10 @@ impl Process {
                 Err(failure) => Err(failure),
             };
             match connected {
-                Ok(bus) => return Ok(bus),
+                Ok(bus) => {
+                    self.storage.listen(&bus);
+                    return Ok(bus);
+                }
                 Err(Failure::Other(message)) if wait && tokio::time::Instant::now() < until => {
                     info!(reason = message, "the bus is not there yet; waiting");
                     if tokio::time::timeout(Duration::from_millis(500), self.shutdown.draining()).await.is_ok() {
@@ -223,6 +230,13 @@ impl Process {
                 }
             }
         });
+    }
+
+    /// The disk of the bus as the readiness sees it.
+    fn watch_storage(&self, server: Option<&Server>) {
+        let (storage, component) = (Arc::clone(&self.storage), self.health.component("storage"));
+        let renewal = server.map(Server::renewal);
+        tokio::spawn(async move { storage.watch(component, renewal).await });
     }
 
     async fn start_pages(&self, bus: &Bus) -> Result<Option<std::net::SocketAddr>, Failure> {

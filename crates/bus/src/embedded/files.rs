@@ -98,13 +98,17 @@ impl Lock {
     }
 }
 
-/// Refuses to start on a full disk.
-pub(super) fn check_room(path: &Path) -> Result<(), Error> {
+/// How many bytes can be written on the disk of a folder.
+pub(super) fn room(path: &Path) -> Result<u64, Error> {
     let found =
         nix::sys::statvfs::statvfs(path).map_err(|error| Error::config(format!("{}: {error}", path.display())))?;
     #[expect(clippy::useless_conversion, reason = "the numbers are narrower on some systems")]
-    let room = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
-    is_enough(room, path)
+    Ok(u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())))
+}
+
+/// Refuses to start on a full disk.
+pub(super) fn check_room(path: &Path) -> Result<(), Error> {
+    is_enough(room(path)?, path)
 }
 
 fn is_enough(room: u64, path: &Path) -> Result<(), Error> {

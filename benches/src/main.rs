@@ -9,6 +9,7 @@ mod hook;
 mod mail;
 mod path;
 mod recover;
+mod soak;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,10 +38,14 @@ fn main() -> std::process::ExitCode {
             }
             "recover" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-                runtime.block_on(recover::run(if quick { 10_000 } else { 300_000 }));
+                runtime.block_on(recover::run(if quick { 10_000 } else { 1_000_000 }));
+            }
+            "soak" => {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(soak::run(quick));
             }
             _ => {
-                eprintln!("there is no bench {bench}: engine, mail, hook, path or recover");
+                eprintln!("there is no bench {bench}: engine, mail, hook, path, recover or soak");
                 return std::process::ExitCode::FAILURE;
             }
         }

@@ -21,7 +21,7 @@ use contract::envelope::{
 use contract::event::Presence;
 use contract::feed::FeedItem;
 use contract::outbound::OutCommand;
-use contract::{AccountId, AgentId, ChannelKind, Encoding, Event, SmolStr, TenantId, Timestamp, subject, token};
+use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, Event, SmolStr, TenantId, Timestamp, subject, token};
 use desk::tool::{Commander, News, Tool};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -36,8 +36,12 @@ use crate::settings::Loaded;
 const TEXT: &str = "Good morning, my parcel has not come yet; could you have a look where it is, please?";
 /// How long what is under way may take after the last message was due.
 const TAIL: Duration = Duration::from_secs(30);
+/// How often a long run tells how it goes.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Commands of agents at once; more wait, as hands do.
 const HANDS_MAX: usize = 512;
+/// Acknowledgements of what was sent under way at once.
+const ACKS_MAX: usize = 512;
 /// Largest message of a feed that is read.
 const ITEM_BYTES_MAX: usize = 1 << 20;
 
@@ -65,6 +69,9 @@ pub(crate) struct Load {
     /// The agents only take and read, and answer nothing
     #[arg(long)]
     silent: bool,
+    /// Agents end a conversation after so many of its messages; whoever writes again begins another [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    turns: Option<u32>,
     /// Write the report as a page to a file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -174,7 +181,7 @@ pub(crate) async fn load(loaded: Loaded, plan: &Load, json: bool) -> Result<(), 
     tasks.extend(world.watch_assignments().await?);
     let names: Vec<AgentId> = loaded.policy.agents.keys().take(plan.agents.unwrap_or(usize::MAX)).cloned().collect();
     complain(&format!("{} agents sign in, and take what they are offered", names.len()));
-    tasks.extend(world.sign_in(&names, plan.silent).await?);
+    tasks.extend(world.sign_in(&names, plan).await?);
     let report = world.drive(plan).await;
     for task in tasks {
         task.abort();
@@ -208,6 +215,7 @@ impl World {
             let mut jobs = self.bus.work(topology::OUT, &topology::out_consumer(kind.as_str())).await?;
             let (book, door, account, tenant) =
                 (Arc::clone(&self.book), door.clone(), account.clone(), self.tenant.clone());
+            let acks = Arc::new(Semaphore::new(ACKS_MAX));
             tasks.push(tokio::spawn(async move {
                 while let Some(job) = jobs.next().await {
                     if let Ok(command) = Encoding::MsgPack.decode::<OutCommand>(&job.payload, ITEM_BYTES_MAX) {
@@ -218,7 +226,12 @@ impl World {
                         // It is awaited by nobody here: a channel acknowledges and goes on.
                         drop(door.submit(&receipt));
                     }
-                    let _ = job.ack().await;
+                    // Each is a way to the bus and back: channels do not wait for one before they take the next.
+                    let Ok(ack) = Arc::clone(&acks).acquire_owned().await else { return };
+                    tokio::spawn(async move {
+                        let _ = job.ack().await;
+                        drop(ack);
+                    });
                 }
             }));
         }
@@ -245,7 +258,7 @@ impl World {
         })))
     }
 
-    async fn sign_in(&self, names: &[AgentId], silent: bool) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
+    async fn sign_in(&self, names: &[AgentId], plan: &Load) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
         let hands = Arc::new(Semaphore::new(HANDS_MAX));
         let mut tasks = Vec::new();
         for name in names {
@@ -254,7 +267,7 @@ impl World {
             let available = AgentCommand::PresenceSet { presence: Presence::Available, reason: None };
             tool.commander().command(&available).await.map_err(refused)?;
             let (book, hands) = (Arc::clone(&self.book), Arc::clone(&hands));
-            tasks.push(tokio::spawn(work(tool, name.clone(), book, hands, silent)));
+            tasks.push(tokio::spawn(work(tool, name.clone(), book, hands, plan.silent, plan.turns)));
         }
         Ok(tasks)
     }
@@ -312,11 +325,20 @@ impl World {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of messages")]
         let count = (plan.rate * plan.seconds as f64) as u64;
         let began = Instant::now();
+        let mut minutes = 0;
         let mut newcomers = u64::from(plan.customers);
         for n in 0..count {
             let due = began + Duration::from_secs_f64(n as f64 / plan.rate);
             // Open loop: what is due is sent, whether or not the earlier ones are through.
             tokio::time::sleep_until(due).await;
+            if began.elapsed() >= MINUTE * (minutes + 1) {
+                minutes += 1;
+                let minute = lock(&self.book.stages).minute();
+                complain(&format!(
+                    "minute {minutes}: {} with agents, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+                    minute.seen, minute.p50_ms, minute.p99_ms, minute.max_ms
+                ));
+            }
             let begins = n % 100 < u64::from(plan.new);
             let customer = if begins { newcomers } else { n % u64::from(plan.customers) };
             newcomers += u64::from(begins);
@@ -344,37 +366,58 @@ impl World {
 }
 
 /// One agent: takes, reads, answers.
-async fn work(mut tool: Tool, name: AgentId, book: Arc<Book>, hands: Arc<Semaphore>, silent: bool) {
+async fn work(
+    mut tool: Tool,
+    name: AgentId,
+    book: Arc<Book>,
+    hands: Arc<Semaphore>,
+    silent: bool,
+    turns: Option<u32>,
+) {
     let commander = tool.commander();
+    let mut turn: HashMap<ConversationId, u32> = HashMap::new();
     // An agent whose feed is lost for good is gone, as everybody would see.
     while let Ok(news) = tool.next().await {
         let News::Fact(record) = news else { continue };
         match &*record.event {
             Event::OfferCreated { offer, agent, .. } if *agent == name => {
-                do_it(&commander, &hands, AgentCommand::OfferAccept { offer: *offer });
+                do_it(&commander, &hands, vec![AgentCommand::OfferAccept { offer: *offer }]);
             }
             Event::MessageReceived { conversation, envelope, .. } => {
                 let Some(key) = key_of(text_of(&envelope.content)) else { continue };
                 book.seen(key);
+                let mut commands = Vec::new();
                 if !silent {
                     let content = desk::tool::text(&format!("Thank you, I will have a look. #{key}"));
                     let (conversation, reply_to, via, purpose) = (*conversation, None, None, None);
                     let answer = AgentCommand::MessageSend { conversation, content, reply_to, via, purpose };
-                    do_it(&commander, &hands, answer);
+                    commands.push(answer);
                 }
+                if let Some(turns) = turns {
+                    let count = turn.entry(*conversation).or_default();
+                    *count += 1;
+                    if *count >= turns {
+                        turn.remove(conversation);
+                        let (conversation, disposition) = (*conversation, None);
+                        commands.push(AgentCommand::ConversationClose { conversation, disposition });
+                    }
+                }
+                do_it(&commander, &hands, commands);
             }
             _ => {}
         }
     }
 }
 
-fn do_it(commander: &Commander, hands: &Arc<Semaphore>, command: AgentCommand) {
+/// One after the other.
+fn do_it(commander: &Commander, hands: &Arc<Semaphore>, commands: Vec<AgentCommand>) {
     let (commander, hands) = (commander.clone(), Arc::clone(hands));
     tokio::spawn(async move {
-        if let Ok(_hand) = hands.acquire().await
-            && let Err(refusal) = commander.command(&command).await
-        {
-            tracing::debug!(%refusal, "refused");
+        let Ok(_hand) = hands.acquire().await else { return };
+        for command in commands {
+            if let Err(refusal) = commander.command(&command).await {
+                tracing::debug!(%refusal, "refused");
+            }
         }
     });
 }

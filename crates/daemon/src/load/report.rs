@@ -22,6 +22,9 @@ pub(super) struct Stages {
     assigned: Histogram<u64>,
     in_feed: Histogram<u64>,
     answered: Histogram<u64>,
+    /// What agents got in this minute, and before.
+    minute: Histogram<u64>,
+    minutes: Vec<Minute>,
     /// Messages that agents have.
     pub(super) seen: u64,
     refused: u64,
@@ -35,6 +38,8 @@ impl Stages {
             assigned: histogram()?,
             in_feed: histogram()?,
             answered: histogram()?,
+            minute: histogram()?,
+            minutes: Vec::new(),
             seen: 0,
             refused: 0,
         })
@@ -56,7 +61,17 @@ impl Stages {
     /// An agent has it; `begins`: with a conversation that was just given to it.
     pub(super) fn seen(&mut self, after: Duration, begins: bool) {
         note(if begins { &mut self.assigned } else { &mut self.in_feed }, after);
+        note(&mut self.minute, after);
         self.seen += 1;
+    }
+
+    /// A minute is over.
+    pub(super) fn minute(&mut self) -> Minute {
+        let ms = |share: f64| self.minute.value_at_percentile(share) as f64 / 1000.0;
+        let minute = Minute { seen: self.minute.len(), p50_ms: ms(50.0), p99_ms: ms(99.0), max_ms: ms(100.0) };
+        self.minute.reset();
+        self.minutes.push(minute);
+        minute
     }
 
     pub(super) fn answered(&mut self, after: Duration) {
@@ -80,6 +95,15 @@ struct Stage {
     curve: Vec<(f64, f64)>,
 }
 
+/// What agents got in one minute of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Minute {
+    pub(super) seen: u64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) max_ms: f64,
+}
+
 /// A run.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
@@ -92,6 +116,8 @@ pub(super) struct Report {
     /// Stored, and with no agent when the run ended.
     not_seen: u64,
     stages: Vec<Stage>,
+    /// The whole minutes one by one: whether it gets slower with time.
+    minutes: Vec<Minute>,
     machine: String,
     version: &'static str,
 }
@@ -151,6 +177,7 @@ impl Report {
             refused: stages.refused,
             not_seen: stages.accepted.len().saturating_sub(stages.seen),
             stages: list,
+            minutes: stages.minutes.clone(),
             machine: machine(),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -293,6 +320,9 @@ mod tests {
         let text = report.text();
         assert!(text.contains("49 with agents") && text.contains("1 refused, 2 with nobody"), "{text}");
         assert!((report.stages[0].ms[0].1 - 50.0).abs() < 0.1);
+        let minute = stages.minute();
+        assert_eq!((minute.seen, stages.minute().seen), (98, 0));
+        assert!((minute.p50_ms - 9.0).abs() < 0.1 && (minute.max_ms - 9.0).abs() < 0.1, "{minute:?}");
         let page = report.page();
         assert!(page.contains("<polyline") && page.ends_with("</html>\n"));
         serde_json::to_string(&report).unwrap();

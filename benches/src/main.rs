@@ -4,6 +4,7 @@
 #[global_allocator]
 static ALLOCATOR: cap::Cap<mimalloc::MiMalloc> = cap::Cap::new(mimalloc::MiMalloc, usize::MAX);
 
+mod assign;
 mod cpu;
 mod hook;
 mod mail;
@@ -15,8 +16,11 @@ fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let mut named = arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).peekable();
-    let named: Vec<&str> =
-        if named.peek().is_none() { vec!["engine", "mail", "hook", "path", "recover"] } else { named.collect() };
+    let named: Vec<&str> = if named.peek().is_none() {
+        vec!["engine", "mail", "hook", "path", "assign", "load", "recover"]
+    } else {
+        named.collect()
+    };
     for bench in named {
         match bench {
             "engine" => {
@@ -32,20 +36,28 @@ fn main() -> std::process::ExitCode {
             }
             "path" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-                for sync_interval in ["100ms", "always"] {
-                    runtime.block_on(path::run(sync_interval, quick));
+                for (sync_interval, replicas) in [("100ms", 1), ("always", 1), ("100ms", 3), ("always", 3)] {
+                    runtime.block_on(path::run(sync_interval, replicas, quick));
                 }
+            }
+            "assign" => {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(assign::run(quick));
             }
             "recover" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 runtime.block_on(recover::run(if quick { 10_000 } else { 1_000_000 }));
+            }
+            "load" => {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(soak::rates(quick));
             }
             "soak" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 runtime.block_on(soak::run(quick));
             }
             _ => {
-                eprintln!("there is no bench {bench}: engine, mail, hook, path, recover or soak");
+                eprintln!("there is no bench {bench}: engine, mail, hook, path, assign, load, recover or soak");
                 return std::process::ExitCode::FAILURE;
             }
         }

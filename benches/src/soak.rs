@@ -56,6 +56,20 @@ pub async fn run(quick: bool) {
     let rate = number("THROUGHLINE_SOAK_RATE", 500);
     let seconds = number("THROUGHLINE_SOAK_SECONDS", if quick { 130 } else { 1_860 });
     let sync = std::env::var("THROUGHLINE_SOAK_SYNC").unwrap_or_else(|_| "always".to_owned());
+    at(rate, seconds, &sync).await;
+}
+
+/// The same for half a minute at several rates, each message answered.
+pub async fn rates(quick: bool) {
+    let seconds = if quick { 5 } else { 30 };
+    for sync in ["100ms", "always"] {
+        for rate in [250, 500, 750, 1_000, 1_500] {
+            at(rate, seconds, sync).await;
+        }
+    }
+}
+
+async fn at(rate: u64, seconds: u64, sync: &str) {
     let agents: String =
         (0..AGENTS).map(|n| format!("[agents.a{n:02}]\nqueues = [\"support\"]\ncapacity = 100000\n")).collect();
     let policy = format!(
@@ -73,8 +87,7 @@ pub async fn run(quick: bool) {
     println!("{rate} messages/s for {seconds} s, sync_interval = {sync}, {CUSTOMERS} customers, {AGENTS} agents");
     let (rate, seconds, customers) = (rate.to_string(), seconds.to_string(), CUSTOMERS.to_string());
     let arguments = ["bench", "load", "--rate", &rate, "--seconds", &seconds, "--customers", &customers];
-    let mut load = daemon
-        .interactive(&[&arguments[..], &["--new", "0", "--turns", "20"]].concat());
+    let mut load = daemon.interactive(&[&arguments[..], &["--new", "0", "--turns", "20"]].concat());
     let began = Instant::now();
     // What it tells goes where ours does.
     let telling = tokio::spawn(told(load.stderr.take().expect("its stderr")));

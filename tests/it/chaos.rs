@@ -9,10 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use contract::Event;
+use contract::envelope::ReceiptStatus;
+use contract::{Event, EventRecord, MessageId};
 use nix::sys::signal::Signal;
+use serde_json::json;
+use throughline_tests::agent::text_of;
 use throughline_tests::cluster::NAMES;
 use throughline_tests::daemon::{Builder, free_port};
+use throughline_tests::graph::{ACCESS_TOKEN, APP_SECRET, Graph, VERIFY_TOKEN};
+use throughline_tests::phone::{ACCOUNT, BASE, OURS, TOKEN};
+use throughline_tests::phone_sms::TwilioSms;
 use throughline_tests::{Clock, Cluster, Companion, Daemon, Disk, PATIENCE, Wires, http, until};
 
 use crate::audit;
@@ -67,31 +73,102 @@ impl Mishap {
     }
 }
 
-/// A provider that posts each event up to three times, in parallel and out of order, until it is taken.
-struct Provider {
+/// Providers that post each event up to three times, in parallel and out of order, until it is taken: devices, whose
+/// events nobody answers, WhatsApp, and text messages over Twilio.
+struct Providers {
+    graph: Graph,
+    twilio: Arc<TwilioSms>,
+    hook: u16,
     stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<BTreeSet<String>>,
 }
 
-impl Provider {
-    fn start(address: String) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
+/// What a provider says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Device,
+    WhatsApp,
+    Sms,
+}
+
+impl Way {
+    /// The provider's id of the `n`th event.
+    fn id(self, n: u32) -> String {
+        match self {
+            Self::Device => format!("e{n}"),
+            Self::WhatsApp => format!("wamid.{n}"),
+            Self::Sms => format!("SM{n:032x}"),
+        }
+    }
+}
+
+/// What was taken, by the provider's id.
+struct Posting(tokio::task::JoinHandle<BTreeSet<String>>);
+
+async fn post(way: Way, n: u32, hook: u16, twilio: &TwilioSms) -> Option<u16> {
+    let (id, limit) = (way.id(n), Duration::from_secs(10));
+    match way {
+        Way::Device => {
+            let device = n % 7;
+            let body = format!(r#"{{"id":"{id}","from":"device-{device}","text":"event {id}"}}"#);
+            let address = format!("127.0.0.1:{hook}");
+            let said = http::request(&address, "POST", "/hook/webhook/devices", Some(&body), limit).await;
+            said.ok().map(|answer| answer.status)
+        }
+        Way::WhatsApp => {
+            let from = format!("1650555123{}", n % 3);
+            let message = json!({ "id": id, "from": from, "timestamp": (runtime::clock::now() / 1000).to_string(),
+                "type": "text", "text": { "body": format!("whatsapp {n}") } });
+            let value = json!({ "messaging_product": "whatsapp", "messages": [message],
+                "contacts": [{ "wa_id": from, "profile": { "name": "Sheena" } }] });
+            crate::social::say(hook, "wa", &crate::social::change(value)).await
+        }
+        Way::Sms => twilio.try_text(&id, &format!("+4930111{:03}", n % 3), &format!("sms {n}"), &[]).await,
+    }
+}
+
+impl Providers {
+    async fn ready(hook: u16) -> Self {
+        let (graph, twilio) = (Graph::start().await, Arc::new(TwilioSms::start(hook).await));
+        Self { graph, twilio, hook, stop: Arc::default() }
+    }
+
+    /// A daemon with an account of each.
+    fn builder(&self) -> Builder {
+        let phone = format!(
+            "kind = \"phone\"\nprovider = \"twilio\"\naccount = \"berlin\"\naddress = \"{OURS}\"\n[settings]\n\
+             account_sid = \"{ACCOUNT}\"\nauth_token = [{{ env = \"TWILIO_TOKEN\" }}]\n\
+             api_base = \"http://127.0.0.1:{}\"\nhttp = {{ timeout_ms = 3000 }}\n\
+             [settings.sms]\nper_second_max = 100.0\ncustomer_per_second_max = 100.0\n",
+            self.twilio.api.port
+        );
+        keeping_all()
+            .account("devices", DEVICES)
+            .account("social-wa", &self.graph.whatsapp())
+            .account("phone-berlin", &phone)
+            .env("META_SECRET", APP_SECRET)
+            .env("META_TOKEN", ACCESS_TOKEN)
+            .env("META_VERIFY", VERIFY_TOKEN)
+            .env("TWILIO_TOKEN", TOKEN)
+            .set("webhook.listen", format!("\"127.0.0.1:{}\"", self.hook))
+            .set("webhook.public_base_url", format!("\"{BASE}\""))
+    }
+
+    fn start(&self) -> Posting {
+        let (stopped, twilio, hook) = (Arc::clone(&self.stop), Arc::clone(&self.twilio), self.hook);
+        Posting(tokio::spawn(async move {
             let mut posts = tokio::task::JoinSet::new();
             let mut taken = BTreeSet::new();
             let mut count = 0_u32;
             while !stopped.load(Ordering::Relaxed) {
-                for copy in 0..count % 3 + 1 {
-                    let (address, id) = (address.clone(), format!("e{count}"));
-                    let device = format!("device-{}", count % 7);
-                    posts.spawn(async move {
-                        tokio::time::sleep(Duration::from_millis(u64::from(copy) * 40)).await;
-                        let body = format!(r#"{{"id":"{id}","from":"{device}","text":"event {id}"}}"#);
-                        let limit = Duration::from_secs(10);
-                        let said = http::request(&address, "POST", "/hook/webhook/devices", Some(&body), limit).await;
-                        said.is_ok_and(|answer| answer.status == 200).then_some(id)
-                    });
+                let ways = [(Way::Device, 1), (Way::WhatsApp, 6), (Way::Sms, 9)];
+                for (way, _) in ways.into_iter().filter(|(_, every)| count % every == 0) {
+                    for copy in 0..count % 3 + 1 {
+                        let twilio = Arc::clone(&twilio);
+                        posts.spawn(async move {
+                            tokio::time::sleep(Duration::from_millis(u64::from(copy) * 40)).await;
+                            (post(way, count, hook, &twilio).await == Some(200)).then(|| way.id(count))
+                        });
+                    }
                 }
                 count += 1;
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -100,14 +177,45 @@ impl Provider {
                 taken.extend(post.expect("a post ends"));
             }
             taken
-        });
-        Self { stop, task }
+        }))
     }
 
-    async fn taken(self) -> BTreeSet<String> {
+    /// What they stopped with.
+    async fn taken(&self, posting: Posting) -> BTreeSet<String> {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the provider lives")
+        posting.0.await.expect("the providers live")
     }
+
+    /// How often each answer arrived, by its text.
+    fn arrived(&self) -> BTreeMap<String, usize> {
+        let mut arrived = BTreeMap::new();
+        let whatsapp = self.graph.taken().into_iter().map(|taken| taken.said);
+        for text in whatsapp.chain(self.twilio.api.taken().into_iter().map(|taken| taken.text)) {
+            *arrived.entry(text).or_default() += 1;
+        }
+        arrived
+    }
+}
+
+/// Answers to WhatsApp and by text message, with what is known of their fate.
+fn answers(events: &[EventRecord]) -> BTreeMap<MessageId, (String, Vec<ReceiptStatus>)> {
+    let mut answers: BTreeMap<MessageId, (String, Vec<ReceiptStatus>)> = BTreeMap::new();
+    for record in events {
+        match &*record.event {
+            Event::MessageSent { message, thread, content, .. } if thread.account.kind.as_str() != "chat" => {
+                answers.insert(*message, (text_of(content), Vec::new()));
+            }
+            Event::MessageStatusChanged { messages, status, .. } => {
+                for message in messages {
+                    if let Some((_, states)) = answers.get_mut(message) {
+                        states.push(status.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    answers
 }
 
 const DEVICES: &str = r#"
@@ -135,9 +243,9 @@ struct World {
 }
 
 impl World {
-    async fn start(hook: u16) -> Self {
+    async fn start(providers: &Providers) -> Self {
         let wires = Wires::lay().await;
-        let mut daemon = builder(hook).with_only(&["channels", "wall"]).on_wires(&wires).prepare();
+        let mut daemon = providers.builder().with_only(&["channels", "wall"]).on_wires(&wires).prepare();
         let disk = Disk::on(&daemon.cluster_dir().join("store").join(NAMES[SMALL]), 256);
         let cluster = Cluster::start_on(&daemon, Some(&wires)).await;
         assert!(wires.in_use(), "the servers found each other by other ways");
@@ -215,14 +323,11 @@ impl World {
     }
 }
 
-fn builder(hook: u16) -> Builder {
-    keeping_all().account("devices", DEVICES).set("webhook.listen", format!("\"127.0.0.1:{hook}\""))
-}
-
-/// Everything that was acknowledged to customers, agents and the provider is there, once, in order, and the journal means
-/// the live state. Returns how much the provider got through.
-async fn audit_all(daemon: &Daemon, load: Load, provider: Provider) -> usize {
-    let taken = provider.taken().await;
+/// Everything that was acknowledged to customers, agents and the providers is there, once, in order; every answer arrived
+/// once, or is told to have failed or to be of unknown fate; and the journal means the live state. Returns how much the
+/// providers got through.
+async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: Posting) -> usize {
+    let taken = providers.taken(posting).await;
     let (clients, tools) = load.settle().await;
     audit::quiet(daemon).await;
     let (seq, live) = audit::live_digest(daemon).await;
@@ -235,7 +340,7 @@ async fn audit_all(daemon: &Daemon, load: Load, provider: Provider) -> usize {
     let mut posted: BTreeMap<String, usize> = BTreeMap::new();
     for record in &events {
         if let Event::MessageReceived { envelope, .. } = &*record.event
-            && envelope.account.kind.as_str() == "webhook"
+            && envelope.account.kind.as_str() != "chat"
         {
             *posted.entry(envelope.external_id.as_deref().unwrap_or_default().to_owned()).or_default() += 1;
         }
@@ -243,7 +348,28 @@ async fn audit_all(daemon: &Daemon, load: Load, provider: Provider) -> usize {
     let lost: Vec<_> = taken.iter().filter(|id| !posted.contains_key(*id)).collect();
     assert!(lost.is_empty(), "acknowledged to the provider and not there: {lost:?}");
     assert!(posted.values().all(|times| *times == 1), "{posted:?}");
-    println!("{stored} messages, {said} answers, {} webhook events: all there, once, in order", taken.len());
+    let decided = |states: &[ReceiptStatus]| states.iter().any(|state| *state != ReceiptStatus::Delayed);
+    let fates = until(PATIENCE * 4, "the fate of every answer", async || {
+        let fates = answers(&daemon.events("main").await);
+        fates.values().all(|(_, states)| decided(states)).then_some(fates)
+    })
+    .await;
+    let arrived = providers.arrived();
+    let (mut went, mut unknown) = (0, 0);
+    for (text, states) in fates.values() {
+        match arrived.get(text) {
+            Some(1) => went += 1,
+            Some(times) => panic!("{text:?} arrived {times} times"),
+            None => {
+                let told = |state: &ReceiptStatus| matches!(state, ReceiptStatus::Failed | ReceiptStatus::Unknown);
+                assert!(states.iter().any(told), "{text:?} never arrived, and is said to be {states:?}");
+                unknown += 1;
+            }
+        }
+    }
+    assert!(went > 0, "no answer arrived at a provider");
+    println!("{went} answers by WhatsApp and SMS arrived once, {unknown} are told not to have arrived, or perhaps not");
+    println!("{stored} messages, {said} answers, {} events of providers: all there, once, in order", taken.len());
     taken.len()
 }
 
@@ -252,9 +378,10 @@ async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
     let count = std::env::var("THROUGHLINE_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(16);
     let mut dice = Dice::new();
     let hook = free_port();
-    let mut world = World::start(hook).await;
+    let providers = Providers::ready(hook).await;
+    let mut world = World::start(&providers).await;
     let load = Load::start(&world.daemon, CUSTOMERS).await;
-    let provider = Provider::start(format!("127.0.0.1:{hook}"));
+    let posting = providers.start();
     for n in 0..count {
         tokio::time::sleep(dice.pause(200, 1500)).await;
         let what = Mishap::next(&mut dice);
@@ -262,8 +389,8 @@ async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
         world.happen(what).await;
     }
     world.cluster.ready(&world.daemon).await;
-    let taken = audit_all(&world.daemon, load, provider).await;
-    assert!(taken > count, "the provider got hardly anything through: {taken}");
+    let taken = audit_all(&world.daemon, load, &providers, posting).await;
+    assert!(taken > count, "the providers got hardly anything through: {taken}");
 }
 
 /// On one machine with a server of our own: while its disk is full nothing is acknowledged, and everybody is told; once
@@ -271,13 +398,14 @@ async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chaos_a_full_disk_is_told_and_room_lets_it_go_on() {
     let hook = free_port();
-    let mut daemon = builder(hook).prepare();
+    let providers = Providers::ready(hook).await;
+    let mut daemon = providers.builder().prepare();
     let Some(disk) = Disk::on(&daemon.data_dir(), 256) else { return };
     daemon.start().await;
     let load = Load::start(&daemon, CUSTOMERS).await;
     let address = format!("127.0.0.1:{hook}");
-    let provider = Provider::start(address.clone());
-    let post = async |id: &str| {
+    let posting = providers.start();
+    let report = async |id: &str| {
         let body = format!(r#"{{"id":"{id}","from":"device-x","text":"event {id}"}}"#);
         let limit = Duration::from_secs(20);
         http::request(&address, "POST", "/hook/webhook/devices", Some(&body), limit).await.ok()
@@ -288,7 +416,7 @@ async fn chaos_a_full_disk_is_told_and_room_lets_it_go_on() {
         disk.fill();
         let refused = until(PATIENCE, "a webhook that is not taken", async || {
             disk.fill();
-            post(&format!("while full {round}")).await.filter(|answer| answer.status == 503)
+            report(&format!("while full {round}")).await.filter(|answer| answer.status == 503)
         })
         .await;
         assert!(refused.head.to_lowercase().contains("retry-after"), "{}", refused.head);
@@ -302,8 +430,8 @@ async fn chaos_a_full_disk_is_told_and_room_lets_it_go_on() {
         assert!(metrics.contains("\nbus_disk_free_bytes 0"), "{metrics}");
         disk.clear();
         daemon.ready().await;
-        let taken = until(PATIENCE, "a webhook that is taken", async || post(&format!("after {round}")).await).await;
+        let taken = until(PATIENCE, "a webhook that is taken", async || report(&format!("after {round}")).await).await;
         assert_eq!(taken.status, 200, "{}", taken.body);
     }
-    audit_all(&daemon, load, provider).await;
+    audit_all(&daemon, load, &providers, posting).await;
 }

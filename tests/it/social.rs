@@ -33,7 +33,7 @@ fn builder(graph: &Graph, port: u16) -> Builder {
 }
 
 /// Says something to the endpoint of an account; the status, or `None` when nobody answers.
-async fn say(port: u16, account: &str, body: &Value) -> Option<u16> {
+pub(crate) async fn say(port: u16, account: &str, body: &Value) -> Option<u16> {
     let body = body.to_string();
     let secret = SecretString::new(APP_SECRET);
     let signature = sign(Algorithm::Sha256, &secret, &[body.as_bytes()], Encoding::Hex);
@@ -61,7 +61,7 @@ fn seconds() -> String {
     (runtime::clock::now() / 1000).to_string()
 }
 
-fn change(value: Value) -> Value {
+pub(crate) fn change(value: Value) -> Value {
     let mut value = value;
     value["metadata"] = json!({ "display_phone_number": "15550783881", "phone_number_id": NUMBER });
     json!({ "object": "whatsapp_business_account",

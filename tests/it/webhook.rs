@@ -10,7 +10,7 @@ use contract::envelope::ReceiptStatus;
 use contract::{ConversationId, Event, MessageId};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use throughline_tests::daemon::{Builder, TENANT, binary, free_port};
+use throughline_tests::daemon::{Builder, TENANT, binary, certificates, free_port};
 use throughline_tests::{AgentTool, Daemon, PATIENCE, until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -493,6 +493,54 @@ async fn webhook_keys_and_accounts_change_without_a_restart() {
     let body = events(json!([message("e4", "Bye")]));
     assert_eq!(post(webhooks, &body, "the vendor's next secret").await.0, 200);
     anna.hears("Bye").await;
+
+    // A key that cannot be read: it is said, and tried again until it can.
+    std::fs::remove_file(channels.join("acme.key")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.logged("accounts cannot be opened; trying again").await;
+    let said = until(PATIENCE, "what is missing", async || {
+        let ready = throughline_tests::http::get(&daemon.http(), "/readyz").await.ok()?;
+        (ready.status == 503).then_some(ready.body)
+    })
+    .await;
+    assert!(said.contains("not open: webhook"), "{said}");
+    key("the vendor's last secret");
+    daemon.ready().await;
+    let body = events(json!([message("e5", "Hello again")]));
+    assert_eq!(post(webhooks, &body, "the vendor's next secret").await.0, 401);
+    assert_eq!(post(webhooks, &body, "the vendor's last secret").await.0, 200);
+    anna.hears("Hello again").await;
     assert_eq!(daemon.pid(), pid);
-    assert!(!daemon.logs().contains("next secret"), "a secret stands in the log");
+    for secret in ["next secret", "last secret"] {
+        assert!(!daemon.logs().contains(secret), "a secret stands in the log");
+    }
+}
+
+/// The certificate that whoever connects is shown, as a fingerprint.
+async fn shown(port: u16) -> Option<String> {
+    let ask = format!("openssl s_client -connect 127.0.0.1:{port} </dev/null | openssl x509 -noout -fingerprint");
+    let told = tokio::process::Command::new("sh").args(["-c", &ask]).output().await.expect("a shell");
+    let text = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_the_certificate_changes_without_a_restart() {
+    let (vendor, webhooks) = (Vendor::start().await, free_port());
+    let mut daemon = builder(&vendor.account(""), webhooks)
+        .set("webhook.tls.cert_file", "\"tls/node.pem\"")
+        .set("webhook.tls.key_file", "\"tls/node.key\"")
+        .prepare();
+    let folder = daemon.folder().join("tls");
+    certificates(&folder);
+    daemon.start().await;
+    let first = until(PATIENCE, "a certificate", async || shown(webhooks).await).await;
+    // Half of it is new: what was there is shown on.
+    std::fs::write(folder.join("node.pem"), "rubbish").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.logged("the certificate of the webhooks is not read again").await;
+    assert_eq!(shown(webhooks).await.as_ref(), Some(&first));
+    certificates(&folder);
+    daemon.signal(Signal::SIGHUP);
+    until(PATIENCE, "another certificate", async || shown(webhooks).await.filter(|now| *now != first)).await;
 }

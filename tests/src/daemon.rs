@@ -864,7 +864,10 @@ pub fn command(program: &Path, config: &Path, env: &[(String, String)]) -> Comma
 }
 
 /// Writes an authority, and a certificate of it for the servers on this machine, as clients of each other too.
-fn certificates(folder: &Path) {
+///
+/// # Panics
+/// When it cannot.
+pub fn certificates(folder: &Path) {
     fs::create_dir_all(folder).expect("a folder");
     let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a certificate");
     let key = KeyPair::generate().expect("a key");

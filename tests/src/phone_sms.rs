@@ -6,7 +6,7 @@ use adapter::runtime::secret::SecretString;
 use adapter::verify::{Algorithm, Encoding, sign};
 use serde_json::{Value, json};
 
-use crate::phone::{ACCOUNT, BASE, OURS, TOKEN, encode, exchange, form};
+use crate::phone::{ACCOUNT, BASE, OURS, TOKEN, encode, exchange, form, try_exchange};
 use crate::phone_vonage::{API_KEY, OURS_BARE, SIGNATURE_SECRET};
 use crate::standin::{Asked, Judged, Message, Provider, Standin};
 
@@ -120,7 +120,14 @@ impl TwilioSms {
     }
 
     /// Tells something at an address of ours, signed; the status.
+    ///
+    /// # Panics
+    /// When nobody answers.
     pub async fn post(&self, url: &str, fields: &[(&str, &str)]) -> u16 {
+        self.try_post(url, fields).await.expect("an answer")
+    }
+
+    async fn try_post(&self, url: &str, fields: &[(&str, &str)]) -> Option<u16> {
         let mut fields: Vec<(&str, &str)> = fields.to_vec();
         fields.extend([("AccountSid", ACCOUNT), ("ApiVersion", "2010-04-01")]);
         let mut sorted = fields.clone();
@@ -130,18 +137,26 @@ impl TwilioSms {
         let signature = sign(Algorithm::Sha1, &SecretString::new(TOKEN), &[said.as_bytes()], Encoding::Base64);
         let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let head = format!("x-twilio-signature: {signature}\r\ncontent-type: application/x-www-form-urlencoded\r\n");
-        exchange(self.port, "POST", url, &head, &body.join("&")).await.0
+        try_exchange(self.port, "POST", url, &head, &body.join("&")).await.map(|(status, _)| status)
     }
 
     /// A customer sends a text.
+    ///
+    /// # Panics
+    /// When nobody answers.
     pub async fn text(&self, id: &str, from: &str, body: &str, more: &[(&str, &str)]) -> u16 {
+        self.try_text(id, from, body, more).await.expect("an answer")
+    }
+
+    /// The same, where nobody may be there.
+    pub async fn try_text(&self, id: &str, from: &str, body: &str, more: &[(&str, &str)]) -> Option<u16> {
         let mut fields = vec![("MessageSid", id), ("SmsSid", id), ("SmsStatus", "received"), ("NumSegments", "1")];
         fields.extend([("From", from), ("To", OURS), ("Body", body)]);
         fields.extend_from_slice(more);
         if !more.iter().any(|(name, _)| *name == "NumMedia") {
             fields.push(("NumMedia", "0"));
         }
-        self.post(&format!("{BASE}/hook/phone/berlin/sms"), &fields).await
+        self.try_post(&format!("{BASE}/hook/phone/berlin/sms"), &fields).await
     }
 
     /// Tells what became of the `nth` text that was asked for, from 0, under an id.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use contract::envelope::Account;
 use contract::{AccountId, ChannelKind, SmolStr, TenantId};
+use runtime::secret::Secret;
 use runtime::settings::{self, Problem};
 use serde::Deserialize;
 
@@ -31,6 +32,10 @@ pub struct AccountFile {
     /// consumer exist.
     #[serde(default)]
     pub external: bool,
+    /// What the keys come from that the account otherwise makes itself and keeps on this machine's disk. Set where
+    /// several processes or machines run the account: what one signs, the others know.
+    #[serde(default)]
+    pub shared_key: Option<Secret>,
     /// What only this channel has.
     #[serde(default)]
     pub settings: toml::Table,
@@ -87,6 +92,9 @@ impl AccountFile {
     pub fn from_table(table: &toml::Table, source: &Path) -> Result<Self, Vec<Problem>> {
         let mut file: Self = settings::load_value(table, &source.display().to_string())?;
         file.source = source.to_owned();
+        if let Some(folder) = source.parent() {
+            file.shared_key = file.shared_key.map(|secret| secret.relative_to(folder));
+        }
         let problems: Vec<Problem> = [
             ("outbound.per_second_max", file.outbound.per_second_max),
             ("outbound.burst_max", file.outbound.burst_max),

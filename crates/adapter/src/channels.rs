@@ -9,6 +9,7 @@ use bus::Bus;
 use contract::{ChannelKind, SmolStr, TenantId, token};
 use runtime::drain::Shutdown;
 use runtime::redact::Redactor;
+use runtime::secret::{Secret, SecretString};
 use runtime::settings::Problem;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -132,6 +133,19 @@ struct Account {
     beat: Beat,
 }
 
+/// Shortest key that is no word somebody thought of.
+const SHARED_KEY_BYTES_MIN: usize = 32;
+
+fn shared_key(name: &str, secret: &Secret) -> Result<SecretString, OpenError> {
+    let key = secret.resolve().map_err(|error| OpenError(format!("channel {name}: shared_key: {error}")))?;
+    if key.expose().len() < SHARED_KEY_BYTES_MIN {
+        let whereabouts = secret.whereabouts();
+        let why = format!("{whereabouts} has fewer than {SHARED_KEY_BYTES_MIN} bytes and could be guessed");
+        return Err(OpenError(format!("channel {name}: shared_key: {why}")));
+    }
+    Ok(key)
+}
+
 /// Whether that is there in a moment: a cluster elects a leader, or the router that makes it starts beside us.
 fn may_come(error: &bus::Error) -> bool {
     error.is_transient() || error.kind == bus::ErrorKind::NotFound
@@ -180,7 +194,9 @@ impl Channels {
         let mut fetched: HashMap<ChannelKind, HashMap<_, fetching::Target>> = HashMap::new();
         for Ready { file, prepared } in ready {
             let name = format!("{}/{}", file.kind, file.account);
-            let context = context(&environment, &stores, &file, asking.clone());
+            let shared_key = file.shared_key.as_ref().map(|secret| shared_key(&name, secret)).transpose()?;
+            let mut context = context(&environment, &stores, &file, asking.clone());
+            context.secrets = context.secrets.sharing(shared_key);
             let opened = prepared.open(context.clone()).await;
             let channel = opened.map_err(|error| OpenError(format!("channel {name}: {error}")))?;
             let rate = file.outbound.per_second_max.map(|per_second| {

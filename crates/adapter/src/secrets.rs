@@ -4,24 +4,42 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
+use runtime::secret::SecretString;
+
+use crate::verify;
+
 /// The folder of one account, readable by the daemon's user alone.
 #[derive(Debug, Clone)]
 pub struct SecretStore {
     dir: PathBuf,
+    /// What keys come from, instead of being made and kept.
+    shared: Option<SecretString>,
 }
 
 impl SecretStore {
     /// The folder need not exist.
     #[must_use]
     pub const fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, shared: None }
     }
 
-    /// The secret called `name`: read, or, the first time, 256 random bits in hexadecimal.
+    /// Keys come from this one, so that every process that has it has the same.
+    #[must_use]
+    pub fn sharing(mut self, key: Option<SecretString>) -> Self {
+        self.shared = key;
+        self
+    }
+
+    /// The secret called `name`: read, or, the first time, 256 random bits in hexadecimal. With a key that is shared, what
+    /// comes from that.
     ///
     /// # Errors
     /// When the file cannot be read, written or is open to others.
     pub fn get_or_create(&self, name: &str) -> std::io::Result<String> {
+        if let Some(shared) = &self.shared {
+            let parts: [&[u8]; 2] = [b"throughline key ", name.as_bytes()];
+            return Ok(verify::sign(verify::Algorithm::Sha256, shared, &parts, verify::Encoding::Hex));
+        }
         if let Some(text) = self.get(name)? {
             return Ok(text);
         }
@@ -101,6 +119,16 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(store.get_or_create("session.key").is_err());
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn who_shares_a_key_has_the_same_keys() {
+        let store = |key: &str| SecretStore::new("/nowhere".into()).sharing(Some(SecretString::new(key)));
+        let made = store("one").get_or_create("media.key").unwrap();
+        assert_eq!(made.len(), 64);
+        assert_eq!(store("one").get_or_create("media.key").unwrap(), made);
+        assert_ne!(store("two").get_or_create("media.key").unwrap(), made);
+        assert_ne!(store("one").get_or_create("address.key").unwrap(), made);
     }
 
     #[test]

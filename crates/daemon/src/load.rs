@@ -21,7 +21,9 @@ use contract::envelope::{
 use contract::event::Presence;
 use contract::feed::FeedItem;
 use contract::outbound::OutCommand;
-use contract::{AccountId, AgentId, ChannelKind, ConversationId, Encoding, Event, SmolStr, TenantId, Timestamp, subject, token};
+use contract::{
+    AccountId, AgentId, ChannelKind, ConversationId, Encoding, Event, SmolStr, TenantId, Timestamp, subject, token,
+};
 use desk::tool::{Commander, News, Tool};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -366,14 +368,7 @@ impl World {
 }
 
 /// One agent: takes, reads, answers.
-async fn work(
-    mut tool: Tool,
-    name: AgentId,
-    book: Arc<Book>,
-    hands: Arc<Semaphore>,
-    silent: bool,
-    turns: Option<u32>,
-) {
+async fn work(mut tool: Tool, name: AgentId, book: Arc<Book>, hands: Arc<Semaphore>, silent: bool, turns: Option<u32>) {
     let commander = tool.commander();
     let mut turn: HashMap<ConversationId, u32> = HashMap::new();
     // An agent whose feed is lost for good is gone, as everybody would see.

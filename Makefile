@@ -29,11 +29,12 @@ run: build ## start with the demo policy and the demo page
 	exec $(BIN) run --config config/throughline.toml
 
 .PHONY: test
-test: build ## every test, installing what they need
+test: ## every test, installing what they need; of a development build, which asserts more and is built from the same parts
 	@tools/test-deps.sh
+	cargo build --locked --workspace --bins
 	THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
 	export THROUGHLINE_NATS_SERVER
-	export THROUGHLINE_BIN=$(BIN)
+	export THROUGHLINE_BIN=$(TARGET_DIR)/debug/throughline
 	export THROUGHLINE_PYTHON=$(CURDIR)/.venv/bin/python
 	cargo test --locked --workspace
 	cargo test --locked -p throughline-contract --features schema --config profile.dev.package.throughline-contract.opt-level=0

@@ -1,7 +1,7 @@
 //! Three bus servers, two routers, a process of channels; chat and webhooks at once; and everything that can go wrong
 //! between them, in an order that a seed repeats. Afterwards everything that was acknowledged is there once.
 //!
-//! `THROUGHLINE_CHAOS` says how many things happen (16 when left out; `make chaos` says 200), `THROUGHLINE_SEED` repeats
+//! `THROUGHLINE_CHAOS` says how many things happen (12 when left out; `make chaos` says 200), `THROUGHLINE_SEED` repeats
 //! an order.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -375,7 +375,7 @@ async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
-    let count = std::env::var("THROUGHLINE_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(16);
+    let count = std::env::var("THROUGHLINE_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(12);
     let mut dice = Dice::new();
     let hook = free_port();
     let providers = Providers::ready(hook).await;

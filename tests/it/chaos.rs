@@ -248,7 +248,8 @@ impl World {
         let mut daemon = providers.builder().with_only(&["channels", "wall"]).on_wires(&wires).prepare();
         let disk = Disk::on(&daemon.cluster_dir().join("store").join(NAMES[SMALL]), 256);
         let cluster = Cluster::start_on(&daemon, Some(&wires)).await;
-        assert!(wires.in_use(), "the servers found each other by other ways");
+        // Each to each, and by no other way than the lines.
+        until(PATIENCE, "the servers to be connected over the lines", async || wires.in_use().then_some(())).await;
         let clocks = [0, 1].map(|at| Clock::new(&daemon.folder().join(format!("clock-{at}"))));
         let routers = [0, 1].map(|at: usize| daemon.companion_in(&["router"], &clocks[at].env()));
         routers[0].up().await;
@@ -399,8 +400,13 @@ async fn chaos_over_a_cluster_loses_and_doubles_nothing() {
 async fn chaos_a_full_disk_is_told_and_room_lets_it_go_on() {
     let hook = free_port();
     let providers = Providers::ready(hook).await;
+    // It goes after what runs on it.
+    let disk;
     let mut daemon = providers.builder().prepare();
-    let Some(disk) = Disk::on(&daemon.data_dir(), 256) else { return };
+    match Disk::on(&daemon.data_dir(), 256) {
+        Some(small) => disk = small,
+        None => return,
+    }
     daemon.start().await;
     let load = Load::start(&daemon, CUSTOMERS).await;
     let address = format!("127.0.0.1:{hook}");

@@ -71,7 +71,7 @@ pub(crate) struct Load {
     /// The agents only take and read, and answer nothing
     #[arg(long)]
     silent: bool,
-    /// Agents end a conversation after so many of its messages; whoever writes again begins another [default: never]
+    /// Agents end conversations, after one to so many messages; whoever writes again begins another [default: never]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     turns: Option<u32>,
     /// Write the report as a page to a file
@@ -389,7 +389,9 @@ async fn work(mut tool: Tool, name: AgentId, book: Arc<Book>, hands: Arc<Semapho
                     commands.push(answer);
                 }
                 if let Some(turns) = turns {
-                    let count = turn.entry(*conversation).or_default();
+                    // Of all lengths up to that: those that began together do not end together.
+                    let shorter = u32::try_from(conversation.0 % u64::from(turns)).unwrap_or_default();
+                    let count = turn.entry(*conversation).or_insert(shorter);
                     *count += 1;
                     if *count >= turns {
                         turn.remove(conversation);

@@ -161,7 +161,7 @@ impl Providers {
             let mut count = 0_u32;
             while !stopped.load(Ordering::Relaxed) {
                 let ways = [(Way::Device, 1), (Way::WhatsApp, 6), (Way::Sms, 9)];
-                for (way, _) in ways.into_iter().filter(|(_, every)| count % every == 0) {
+                for (way, _) in ways.into_iter().filter(|(_, every)| count.is_multiple_of(*every)) {
                     for copy in 0..count % 3 + 1 {
                         let twilio = Arc::clone(&twilio);
                         posts.spawn(async move {

@@ -221,6 +221,9 @@ impl Output {
     }
 }
 
+/// Where the servers of a wired cluster listen, and where the program reaches them.
+type Wired = (Vec<(u16, u16)>, Vec<u16>);
+
 /// How a test's daemon is to be.
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -234,7 +237,7 @@ pub struct Builder {
     cluster: bool,
     secure: bool,
     /// Of the servers of a cluster that is wired: where they listen, and where the program reaches them.
-    wired: Option<(Vec<(u16, u16)>, Vec<u16>)>,
+    wired: Option<Wired>,
 }
 
 impl Builder {

@@ -25,9 +25,11 @@ pub fn now() -> u64 {
     drop(clock);
     match news {
         Some(News::Jumped(by)) => {
-            tracing::warn!(by_ms = by, "the machine's clock jumped; not followed before it lasts")
+            tracing::warn!(by_ms = by, "the machine's clock jumped; not followed before it lasts");
         }
-        Some(News::Followed(by)) => tracing::warn!(by_ms = by, "the machine's clock stays where it jumped; followed"),
+        Some(News::Followed(by)) => {
+            tracing::warn!(by_ms = by, "the machine's clock stays where it jumped; followed");
+        }
         Some(News::Back) => tracing::info!("the machine's clock is back where it was"),
         None => {}
     }

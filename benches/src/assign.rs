@@ -159,7 +159,7 @@ pub async fn run(quick: bool) {
     let seconds = if quick { 3 } else { 10 };
     for sync_interval in ["100ms", "always"] {
         // A policy of more than 512 KiB is not taken, which is about 8,000 agents.
-        for agents in [10, 100, 1_000, 5_000] {
+        for agents in [10, 100, 1_000, 10_000] {
             let world = World::start(sync_interval, 1, agents, 1_000_000).await;
             world.sign_in(agents).await;
             world.listen(None).await;

@@ -46,7 +46,8 @@ fn main() -> std::process::ExitCode {
             }
             "recover" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-                runtime.block_on(recover::run(if quick { 10_000 } else { 1_000_000 }));
+                let many = std::env::var("THROUGHLINE_OPEN").ok().and_then(|many| many.parse().ok());
+                runtime.block_on(recover::run(many.unwrap_or(if quick { 10_000 } else { 1_000_000 })));
             }
             "load" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");

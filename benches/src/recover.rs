@@ -8,7 +8,7 @@ use adapter::Inbound;
 use bus::Bus;
 use contract::{AccountId, ChannelKind, TenantId};
 use futures_util::StreamExt;
-use throughline_tests::Daemon;
+use throughline_tests::{Daemon, http};
 
 /// How long the state may take to come.
 const WITHIN: Duration = Duration::from_secs(600);
@@ -48,21 +48,57 @@ async fn raw(bus: &Bus, stream: &str) -> (u64, f64) {
     }
 }
 
-/// Seconds from the start of the daemon until it answers with all of its conversations.
-async fn recovered(daemon: &mut Daemon, many: usize) -> f64 {
+/// How long everything took to be there again.
+struct Recovered {
+    /// From the start of the process, with its server's own start and every question on the way.
+    whole: f64,
+    /// From the claim of the shard to its first input.
+    takeover: f64,
+}
+
+/// Starts the daemon and waits until it answers with all of its conversations.
+async fn recovered(daemon: &mut Daemon, many: usize) -> Recovered {
     let began = Instant::now();
     daemon.spawn();
     there(daemon, many).await;
-    began.elapsed().as_secs_f64()
+    let whole = began.elapsed().as_secs_f64();
+    let page = http::get(&daemon.http(), "/metrics").await.map(|page| page.body).unwrap_or_default();
+    // The shards without a tenant take a few milliseconds.
+    let takeover = page.lines().find_map(|line| line.strip_prefix("router_takeover_seconds_sum ")?.parse().ok());
+    Recovered { whole, takeover: takeover.unwrap_or(f64::NAN) }
+}
+
+/// Waits until the key-value side is written, and says how long that took.
+async fn written(daemon: &Daemon) {
+    let began = Instant::now();
+    throughline_tests::until(WITHIN, "the key-value side to be written", || async {
+        let page = http::get(&daemon.http(), "/metrics").await.map(|page| page.body).unwrap_or_default();
+        let queued = page.lines().filter_map(|line| line.strip_prefix("router_readside_queued{")?.split(' ').nth(1));
+        let queued: f64 = queued.filter_map(|queued| queued.parse::<f64>().ok()).sum();
+        (queued == 0.0).then_some(())
+    })
+    .await;
+    println!("the key-value side is written {:.1} s later", began.elapsed().as_secs_f64());
+}
+
+fn say(what: &str, recovered: &Recovered, (bytes, read): (u64, f64), each: u64) {
+    let Recovered { whole, takeover } = recovered;
+    println!(
+        "{what}: taken over in {takeover:.2} s from {} MB; raw {read:.2} s: ratio {:.2}; {whole:.2} s from the start of \
+         the process; {each} bytes each",
+        bytes / 1_000_000,
+        takeover / read,
+    );
 }
 
 pub async fn run(many: usize) {
     let policy = "default_queue = \"support\"\n[queues.support]\n[channels.chat]\ncapacity_weight = 25\n\
                   [agents.anna]\nqueues = [\"support\"]\ncapacity = 100\n";
+    const NO_CHECKPOINT: &str = "checkpoint_every_ms = 86400000";
     let mut daemon = Daemon::builder()
         .policy(policy)
         .set("bus.sync_interval", "\"100ms\"")
-        .set("log.filter", "\"warn\"")
+        .set("log.filter", "\"warn,throughline_router=info\"")
         .set("router.checkpoint_every_records", 1_000_000_000_u64)
         .set("router.checkpoint_every_ms", 86_400_000_u64)
         .set("drain.deadline_ms", 600_000)
@@ -83,31 +119,36 @@ pub async fn run(many: usize) {
     drop(opening);
     there(&daemon, many).await;
     let rate = many as f64 / began.elapsed().as_secs_f64();
-    // What was only needed on the way has gone by then.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let each = resident(daemon.pid()).saturating_sub(before) / many as u64;
-    println!("{many} conversations opened and waiting, {rate:.0}/s; {each} bytes of the daemon's memory each");
+    let each = |daemon: &Daemon| resident(daemon.pid()).saturating_sub(before) / many as u64;
+    println!("{many} conversations opened and waiting, {rate:.0}/s; {} bytes of memory each", each(&daemon));
+    written(&daemon).await;
+    println!("then {} bytes each", each(&daemon));
 
     daemon.kill9();
     let from_journal = recovered(&mut daemon, many).await;
-    let bus = daemon.connect("router").await;
-    let shard = contract::shard::of(&tenant, 8);
-    let (bytes, read) = raw(&bus, &format!("JOURNAL-{shard}")).await;
-    println!(
-        "kill -9: all there after {from_journal:.2} s from {} MB of journal; raw {read:.2} s: ratio {:.2}",
-        bytes / 1_000_000,
-        from_journal / read
-    );
-    let each = resident(daemon.pid()).saturating_sub(before) / many as u64;
-    println!("then {each} bytes each");
+    let journal = format!("JOURNAL-{}", contract::shard::of(&tenant, 8));
+    let read = raw(&daemon.connect("router").await, &journal).await;
+    say("kill -9, from the journal", &from_journal, read, each(&daemon));
+    written(&daemon).await;
 
-    daemon.terminate().await;
+    daemon.kill9();
+    let config = std::fs::read_to_string(daemon.config()).expect("the settings");
+    assert!(config.contains(NO_CHECKPOINT), "{config}");
+    std::fs::write(daemon.config(), config.replace(NO_CHECKPOINT, "checkpoint_every_ms = 1000")).expect("a disk");
+    daemon.spawn();
+    there(&daemon, many).await;
+    // Something has to happen, or there is nothing to keep.
+    let envelope = crate::path::envelope(&tenant, 0, "again".to_owned());
+    inbound.accept(&envelope).await.expect("accepted");
+    let took = Instant::now();
+    throughline_tests::until(WITHIN, "a checkpoint", || async {
+        daemon.logs().contains("took a checkpoint").then_some(())
+    })
+    .await;
+    println!("a checkpoint is there after {:.1} s", took.elapsed().as_secs_f64());
+
+    daemon.kill9();
     let from_snapshot = recovered(&mut daemon, many).await;
-    let bus = daemon.connect("router").await;
-    let (bytes, read) = raw(&bus, &format!("OBJ_{}", bus::topology::SNAPSHOTS)).await;
-    println!(
-        "a good end: all there after {from_snapshot:.2} s from {} MB of snapshots; raw {read:.2} s: ratio {:.2}",
-        bytes / 1_000_000,
-        from_snapshot / read
-    );
+    let read = raw(&daemon.connect("router").await, &format!("OBJ_{}", bus::topology::SNAPSHOTS)).await;
+    say("kill -9, from a snapshot", &from_snapshot, read, each(&daemon));
 }

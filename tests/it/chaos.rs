@@ -1,4 +1,4 @@
-//! Three bus servers, two routers, a process of channels; chat and webhooks at once; and everything that can go wrong
+//! Three bus servers, two routers, a process of channels; chat, webhooks, social, text messages and mail at once; and everything that can go wrong
 //! between them, in an order that a seed repeats. Afterwards everything that was acknowledged is there once.
 //!
 //! `THROUGHLINE_CHAOS` says how many things happen (12 when left out; `make chaos` says 200), `THROUGHLINE_SEED` repeats
@@ -17,9 +17,12 @@ use throughline_tests::agent::text_of;
 use throughline_tests::cluster::NAMES;
 use throughline_tests::daemon::{Builder, free_port};
 use throughline_tests::graph::{ACCESS_TOKEN, APP_SECRET, Graph, VERIFY_TOKEN};
+use throughline_tests::mail::{ANN, BOB, SUPPORT};
 use throughline_tests::phone::{ACCOUNT, BASE, OURS, TOKEN};
 use throughline_tests::phone_sms::TwilioSms;
-use throughline_tests::{Clock, Cluster, Companion, Daemon, Disk, PATIENCE, Wires, http, until};
+use throughline_tests::{Clock, Cluster, Companion, Daemon, Disk, MailServer, PATIENCE, Wires, http, until};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::audit;
 use crate::crash::{Dice, Load, keeping_all};
@@ -49,12 +52,16 @@ enum Mishap {
     DiskFull(u64),
     LeaderMoved(&'static str),
     ChannelsKilled,
+    /// All channels, and a reader of the facts.
+    ChannelsFrozen(u64),
+    /// Somebody who listens to everything reads no more.
+    ListenerStalled(usize),
 }
 
 impl Mishap {
     fn next(dice: &mut Dice) -> Self {
         let at = |dice: &mut Dice, count: usize| usize::try_from(dice.between(0, count as u64 - 1)).expect("few");
-        match dice.between(0, 15) {
+        match dice.between(0, 18) {
             0 | 1 => Self::RouterKilled(at(dice, 2)),
             2 => Self::RouterFrozen(at(dice, 2), dice.between(200, 3000)),
             3 => Self::RouterDrained(at(dice, 2)),
@@ -68,16 +75,41 @@ impl Mishap {
                 Self::ClockJumped(at(dice, 2), by, dice.between(200, 3000))
             }
             14 => Self::DiskFull(dice.between(500, 4000)),
+            15 => Self::ChannelsFrozen(dice.between(200, 3000)),
+            16 | 17 => Self::ListenerStalled(at(dice, NAMES.len())),
             _ => Self::ChannelsKilled,
         }
     }
 }
 
+/// Hears everything that goes over the bus, and reads nothing of it.
+async fn stalled(daemon: &Daemon, server: usize) -> Option<TcpStream> {
+    let options = daemon.reach("router");
+    let address = options.servers[server].strip_prefix("nats://").expect("no TLS here").to_owned();
+    let (user, password) = match options.credentials {
+        bus::Credentials::Password { user, password } => (user, password),
+        bus::Credentials::PasswordFile { user, file } => {
+            let password = std::fs::read_to_string(file).expect("the password");
+            (user, password.trim().to_owned())
+        }
+        other => panic!("no password: {other:?}"),
+    };
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // What lies in buffers nobody notices.
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(address.parse().expect("an address")).await.ok()?;
+    let hello = json!({ "verbose": false, "pedantic": false, "lang": "none", "version": "0", "user": user, "pass": password });
+    let said = format!("CONNECT {hello}\r\nSUB tl.v1.> 1\r\nSUB $KV.> 2\r\nPING\r\n");
+    stream.write_all(said.as_bytes()).await.ok()?;
+    Some(stream)
+}
+
 /// Providers that post each event up to three times, in parallel and out of order, until it is taken: devices, whose
-/// events nobody answers, WhatsApp, and text messages over Twilio.
+/// events nobody answers, WhatsApp, and text messages over Twilio. And customers who write mails.
 struct Providers {
     graph: Graph,
     twilio: Arc<TwilioSms>,
+    mail: Arc<MailServer>,
     hook: u16,
     stop: Arc<AtomicBool>,
 }
@@ -129,7 +161,8 @@ async fn post(way: Way, n: u32, hook: u16, twilio: &TwilioSms) -> Option<u16> {
 impl Providers {
     async fn ready(hook: u16) -> Self {
         let (graph, twilio) = (Graph::start().await, Arc::new(TwilioSms::start(hook).await));
-        Self { graph, twilio, hook, stop: Arc::default() }
+        let mail = Arc::new(MailServer::start().await);
+        Self { graph, twilio, mail, hook, stop: Arc::default() }
     }
 
     /// A daemon with an account of each.
@@ -145,6 +178,7 @@ impl Providers {
             .account("devices", DEVICES)
             .account("social-wa", &self.graph.whatsapp())
             .account("phone-berlin", &phone)
+            .account("email-support", &self.mail.account(""))
             .env("META_SECRET", APP_SECRET)
             .env("META_TOKEN", ACCESS_TOKEN)
             .env("META_VERIFY", VERIFY_TOKEN)
@@ -155,6 +189,7 @@ impl Providers {
 
     fn start(&self) -> Posting {
         let (stopped, twilio, hook) = (Arc::clone(&self.stop), Arc::clone(&self.twilio), self.hook);
+        let writing = self.write_mails();
         Posting(tokio::spawn(async move {
             let mut posts = tokio::task::JoinSet::new();
             let mut taken = BTreeSet::new();
@@ -176,8 +211,25 @@ impl Providers {
             while let Some(post) = posts.join_next().await {
                 taken.extend(post.expect("a post ends"));
             }
+            taken.extend(writing.await.expect("the customers live"));
             taken
         }))
+    }
+
+    /// The ids of the mails that two customers write. They are in the mailbox, whatever happens to us.
+    fn write_mails(&self) -> tokio::task::JoinHandle<Vec<String>> {
+        let (stopped, server) = (Arc::clone(&self.stop), Arc::clone(&self.mail));
+        tokio::spawn(async move {
+            let mut written = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let n = written.len();
+                let from = [ANN, BOB][n % 2];
+                let id = server.writes(from, &format!("question {n}"), &format!("mail {n}")).await;
+                written.push(bare(&id).to_owned());
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+            }
+            written
+        })
     }
 
     /// What they stopped with.
@@ -190,14 +242,22 @@ impl Providers {
     fn arrived(&self) -> BTreeMap<String, usize> {
         let mut arrived = BTreeMap::new();
         let whatsapp = self.graph.taken().into_iter().map(|taken| taken.said);
-        for text in whatsapp.chain(self.twilio.api.taken().into_iter().map(|taken| taken.text)) {
+        let mails = [ANN, BOB].into_iter().flat_map(|customer| self.mail.mailbox(customer));
+        let mails = mails.filter(|mail| mail.from.as_deref() == Some(SUPPORT)).map(|mail| mail.text.trim().to_owned());
+        let sms = self.twilio.api.taken().into_iter().map(|taken| taken.text);
+        for text in whatsapp.chain(sms).chain(mails) {
             *arrived.entry(text).or_default() += 1;
         }
         arrived
     }
 }
 
-/// Answers to WhatsApp and by text message, with what is known of their fate.
+/// A mail's id without its brackets.
+fn bare(id: &str) -> &str {
+    id.trim_matches(['<', '>'])
+}
+
+/// Answers to WhatsApp, by text message and by mail, with what is known of their fate.
 fn answers(events: &[EventRecord]) -> BTreeMap<MessageId, (String, Vec<ReceiptStatus>)> {
     let mut answers: BTreeMap<MessageId, (String, Vec<ReceiptStatus>)> = BTreeMap::new();
     for record in events {
@@ -240,6 +300,8 @@ struct World {
     disk: Option<Disk>,
     clocks: [Clock; 2],
     routers: [Companion; 2],
+    /// Who listens and does not read.
+    stalled: Vec<TcpStream>,
 }
 
 impl World {
@@ -254,7 +316,7 @@ impl World {
         let routers = [0, 1].map(|at: usize| daemon.companion_in(&["router"], &clocks[at].env()));
         routers[0].up().await;
         daemon.start().await;
-        Self { daemon, cluster, wires, disk, clocks, routers }
+        Self { daemon, cluster, wires, disk, clocks, routers, stalled: Vec::new() }
     }
 
     fn another_router(&mut self, at: usize) {
@@ -320,7 +382,22 @@ impl World {
                 let _ = bus.step_down(stream).await;
             }
             Mishap::ChannelsKilled => self.daemon.restart().await,
+            Mishap::ChannelsFrozen(ms) => {
+                self.daemon.signal(Signal::SIGSTOP);
+                pause(ms).await;
+                self.daemon.signal(Signal::SIGCONT);
+            }
+            // It stays for as long as the server bears it.
+            Mishap::ListenerStalled(at) => self.stalled.extend(stalled(&self.daemon, at).await),
         }
+    }
+}
+
+/// The id of the mail that a fact says came in.
+fn mail_of(record: &EventRecord) -> Option<String> {
+    match &*record.event {
+        Event::MessageReceived { envelope, .. } => Some(bare(envelope.mail.as_ref()?.message_id.as_deref()?).to_owned()),
+        _ => None,
     }
 }
 
@@ -330,6 +407,15 @@ impl World {
 async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: Posting) -> usize {
     let taken = providers.taken(posting).await;
     let (clients, tools) = load.settle().await;
+    // Nobody acknowledges a mail: it lies in the mailbox until it is fetched.
+    let mailed = |id: &String| id.contains('@');
+    until(PATIENCE * 4, "every mail to be fetched", async || {
+        let events = daemon.events("main").await;
+        let fetched: BTreeSet<String> = events.iter().filter_map(mail_of).collect();
+        taken.iter().filter(|id| mailed(id)).all(|id| fetched.contains(id)).then_some(())
+    })
+    .await;
+    let mails = taken.iter().filter(|id| mailed(id)).count();
     audit::quiet(daemon).await;
     let (seq, live) = audit::live_digest(daemon).await;
     let journal = daemon.journal(audit::SHARD).await;
@@ -343,7 +429,9 @@ async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: 
         if let Event::MessageReceived { envelope, .. } = &*record.event
             && envelope.account.kind.as_str() != "chat"
         {
-            *posted.entry(envelope.external_id.as_deref().unwrap_or_default().to_owned()).or_default() += 1;
+            let mail = envelope.mail.as_ref().and_then(|mail| mail.message_id.as_deref());
+            let id = mail.or(envelope.external_id.as_deref()).unwrap_or_default();
+            *posted.entry(bare(id).to_owned()).or_default() += 1;
         }
     }
     let lost: Vec<_> = taken.iter().filter(|id| !posted.contains_key(*id)).collect();
@@ -369,7 +457,8 @@ async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: 
         }
     }
     assert!(went > 0, "no answer arrived at a provider");
-    println!("{went} answers by WhatsApp and SMS arrived once, {unknown} are told not to have arrived, or perhaps not");
+    println!("{mails} mails among what came in");
+    println!("{went} answers by WhatsApp, SMS and mail arrived once, {unknown} are told not to have arrived, or perhaps not");
     println!("{stored} messages, {said} answers, {} events of providers: all there, once, in order", taken.len());
     taken.len()
 }

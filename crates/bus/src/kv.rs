@@ -92,16 +92,22 @@ impl Kv {
 
     /// Puts a value and overwrites the one before it in the store, so that nothing of what was once known of somebody
     /// stays behind. The bucket must keep two values of a key, or the older one goes before it can be overwritten.
-    pub async fn replace(&self, key: &str, value: Bytes) -> Result<u64, Error> {
-        let before = self.newest(key).await?.map(|stored| stored.seq);
-        let revision = self.put(key, value).await?;
+    ///
+    /// Nothing is written when what is there is as good: overwriting costs the server milliseconds. Returns whether it was
+    /// written.
+    pub async fn replace(&self, key: &str, value: Bytes, as_good: impl Fn(&[u8]) -> bool) -> Result<bool, Error> {
+        let before = self.newest(key).await?;
+        if before.as_ref().is_some_and(|before| !is_tombstone(before) && as_good(&before.payload)) {
+            return Ok(false);
+        }
+        self.put(key, value).await?;
         if let Some(before) = before {
-            match self.bus.erase(&self.stream, before).await {
+            match self.bus.erase(&self.stream, before.seq).await {
                 Err(error) if error.kind != ErrorKind::Forbidden => return Err(error),
                 _ => {}
             }
         }
-        Ok(revision)
+        Ok(true)
     }
 
     /// Erases a key: its value is overwritten in the store, and no tombstone names it. A bucket that was made to refuse

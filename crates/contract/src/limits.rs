@@ -2,6 +2,8 @@
 
 /// Largest single envelope or command, encoded.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Largest policy, as JSON: it has to fit into one record of the journal, and into its entry in a bucket.
+pub const POLICY_BYTES_MAX: usize = 768 * 1024;
 /// Largest `IN` record (one or several envelopes), encoded.
 pub const RECORD_BYTES_MAX: usize = 512 * 1024;
 /// Largest message that an `IN` stream takes: a record, and room for its headers.

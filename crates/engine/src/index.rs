@@ -198,7 +198,7 @@ impl State {
     /// Begins a replay: until it ends, only what evolving facts needs is kept in step.
     pub(crate) fn begin_replay(&mut self) {
         self.index.replaying = true;
-        self.seen.defer();
+        self.seen.reindex();
         self.rules = crate::state::Rules::of(&self.policy);
         self.number_agents();
         self.index_kept();
@@ -207,7 +207,6 @@ impl State {
     /// Ends it, and makes what was left out.
     pub(crate) fn end_replay(&mut self) {
         self.index.replaying = false;
-        self.seen.reindex();
         self.index_decisions();
         self.index.requirements = Shared::default();
         self.index.dirty_agents.clear();

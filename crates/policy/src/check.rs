@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::limits::POLICY_BYTES_MAX;
 use contract::policy::{
     AffinityMode, Agent, CapacityPool, Closed, ClosedAction, Fallback, FallbackAction, Order, Policy, Pool, Problem,
     Queue, Reopen, Route, STEPS_MAX, Step,
 };
 use contract::time::Millis;
-use contract::{AgentId, ChannelKind, QueueId};
+use contract::{AgentId, ChannelKind, Encoding, QueueId};
 use smol_str::SmolStr;
 
 use crate::expr;
@@ -39,6 +40,7 @@ impl Report {
 #[must_use]
 pub fn check(policy: &Policy) -> Report {
     let mut report = Report { problems: policy.problems(), warnings: Vec::new() };
+    size(policy, &mut report);
     calendars(policy, &mut report);
     rules(policy, &mut report);
     for (id, queue) in &policy.queues {
@@ -50,6 +52,19 @@ pub fn check(policy: &Policy) -> Report {
     weights(policy, &mut report);
     silence(policy, &mut report);
     report
+}
+
+/// A policy is one fact, which has to fit into one record of the journal.
+fn size(policy: &Policy, report: &mut Report) {
+    let bytes = Encoding::Json.encode(policy).map_or(0, |json| json.len());
+    if bytes > POLICY_BYTES_MAX {
+        let message = format!(
+            "the policy takes {bytes} bytes as JSON, at most {POLICY_BYTES_MAX} fit: it names {} agents; give what many \
+             have alike to the queues, or spread the agents over several tenants",
+            policy.agents.len()
+        );
+        report.problem("agents", message);
+    }
 }
 
 // === customers ===

@@ -6,7 +6,6 @@ use contract::journal::{Checkpoint, VERSION};
 use contract::{SmolStr, Timestamp};
 use sha2::Digest;
 use std::fmt::Write;
-use tokio::sync::watch;
 use tracing::warn;
 
 use crate::error::Error;
@@ -40,12 +39,12 @@ pub(crate) async fn store(
     seq: u64,
     cursor: u64,
     at: Timestamp,
-    (mut outputs, mut readside): (Watch, watch::Receiver<u64>),
+    (mut outputs, mut readside): (Watch, Watch),
 ) -> Result<Checkpoint, Error> {
     let object = name(shard, seq);
     let sha256 = digest(&snapshot);
     bus.objects(SNAPSHOTS).await?.put(&object, Bytes::from(snapshot)).await?;
-    if !outputs.reached(seq).await || readside.wait_for(|done| *done >= seq).await.is_err() {
+    if !outputs.reached(seq).await || !readside.reached(seq).await {
         return Err(Error::new(crate::ErrorKind::Stopping, "the writers stopped"));
     }
     Ok(Checkpoint { v: VERSION, object: object.into(), sha256, seq, cursor, at })

@@ -17,7 +17,6 @@ use futures_util::StreamExt;
 use profile::stand_in;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::error::Error;
@@ -92,9 +91,9 @@ pub(crate) fn identity_key(tenant: &TenantId, identity: &Identity) -> String {
 pub(crate) async fn erase(
     bus: Bus,
     erasure: Erasure,
-    (mut outputs, mut readside): (Watch, watch::Receiver<u64>),
+    (mut outputs, mut readside): (Watch, Watch),
 ) -> Result<(), Error> {
-    if !outputs.reached(erasure.seq).await || readside.wait_for(|done| *done >= erasure.seq).await.is_err() {
+    if !outputs.reached(erasure.seq).await || !readside.reached(erasure.seq).await {
         return Err(Error::new(crate::ErrorKind::Stopping, "the writers stopped"));
     }
     let Erasure { tenant, customers, identities, .. } = erasure;

@@ -38,15 +38,17 @@ use crate::membership::Common;
 use crate::metric::Metric;
 use crate::outputs::{Batch, Dead, Job, Outputs};
 use crate::pack::{Frame, pack};
-use crate::readside::{Dirty, ReadSide};
+use crate::readside::{Dirty, Origin, ReadSide};
 use crate::recover::{Recovered, unsharded};
 use crate::shard::Shard;
 use crate::tenant::Tenant;
 use crate::transcript::Transcripts;
 use crate::{Options, audit};
 
-/// How often the read side is written.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How often some of the read side is written, while there is something to write.
+const FLUSH_EVERY: Duration = Duration::from_millis(10);
+/// How often it is looked at whether somebody is to be erased, or to leave memory, or a checkpoint is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a running router checks the invariants it can see.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// States larger than this many conversations are not checked while running.
@@ -161,6 +163,7 @@ enum Wake {
     Time,
     Beat,
     Flush,
+    Look,
     Check,
     Checkpoint(Result<Result<Checkpoint, Error>, tokio::task::JoinError>),
     Found(Found),
@@ -171,6 +174,23 @@ enum Wake {
     Control(Control),
     GoOn,
     Leave(Left),
+}
+
+impl Wake {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Input(_) | Self::Request(_) => "batch",
+            Self::Time => "time",
+            Self::Beat => "beat",
+            Self::Flush => "flush",
+            Self::Look => "look",
+            Self::Check => "check",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Found(_) | Self::LookedUp(_) => "found",
+            Self::Erased(_) | Self::Overwritten(_) | Self::Rested(_) => "customers",
+            Self::Control(_) | Self::GoOn | Self::Leave(_) => "control",
+        }
+    }
 }
 
 fn now() -> Timestamp {
@@ -237,7 +257,8 @@ impl Leader {
         self.stop = stop.clone();
         let mut reader = self.bus.read(&format!("IN-{}", self.shard_no), self.shard.cursor + 1, None).await?;
         let mut beat = interval(Duration::from_millis(HEARTBEAT_MS));
-        let mut flush = interval(FLUSH_EVERY);
+        let mut look = interval(LOOK_EVERY);
+        let mut next_flush = tokio::time::Instant::now();
         let mut check = interval(CHECK_EVERY);
         self.beat().await;
         let mut leaving: Option<(Left, tokio::time::Instant)> = None;
@@ -250,6 +271,9 @@ impl Leader {
             }
             let due = self.next_deadline();
             let held = self.held_until;
+            let flush = (held.is_none() && self.readside.owes(&self.dirty, self.seq)).then_some(next_flush);
+            // In this order, for as long as more comes than can be decided: what is rare first, then what came. A batch
+            // takes from both, inputs and requests.
             let wake = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop), if leaving.is_none() => Wake::Leave(Left::Stopped),
@@ -257,11 +281,12 @@ impl Leader {
                 Some(control) = controls.recv() => Wake::Control(control),
                 () = until(held), if held.is_some() => Wake::GoOn,
                 () = sleep_until(due), if held.is_none() => Wake::Time,
+                _ = beat.tick() => Wake::Beat,
+                _ = look.tick() => Wake::Look,
+                _ = check.tick() => Wake::Check,
+                () = until(flush), if flush.is_some() => Wake::Flush,
                 stored = reader.next(), if held.is_none() => Wake::Input(stored),
                 request = requests.recv() => Wake::Request(request),
-                _ = beat.tick() => Wake::Beat,
-                _ = flush.tick() => Wake::Flush,
-                _ = check.tick() => Wake::Check,
                 done = finished(&mut self.checkpointing) => Wake::Checkpoint(done),
                 done = finished(&mut self.erasing) => Wake::Erased(done),
                 done = finished(&mut self.overwriting) => Wake::Overwritten(done),
@@ -270,6 +295,7 @@ impl Leader {
                 Some(found) = self.found.1.recv(), if held.is_none() => Wake::Found(found),
                 Some(found) = self.looked_up.1.recv(), if held.is_none() => Wake::LookedUp(found),
             };
+            let (turn, began) = (wake.name(), Instant::now());
             let led = match wake {
                 Wake::Control(Control::Yield) if leaving.is_some() => Ok(()),
                 Wake::Leave(_) | Wake::Control(Control::Yield) => {
@@ -309,13 +335,13 @@ impl Leader {
                     self.beat().await;
                     Ok(())
                 }
-                Wake::Flush if held.is_some() => Ok(()),
-                Wake::Flush if leaving.is_some() => {
-                    self.flush();
+                Wake::Flush => {
+                    next_flush = tokio::time::Instant::now() + FLUSH_EVERY;
+                    self.flush(leaving.is_some());
                     Ok(())
                 }
-                Wake::Flush => {
-                    self.flush();
+                Wake::Look if held.is_some() || leaving.is_some() => Ok(()),
+                Wake::Look => {
                     self.next_erasure();
                     self.next_rests();
                     self.maybe_checkpoint();
@@ -338,6 +364,7 @@ impl Leader {
                     Ok(())
                 }
             };
+            metrics::histogram!(Metric::TurnSeconds.name(), "turn" => turn).record(began.elapsed().as_secs_f64());
             if let Err(error) = led {
                 self.abandon();
                 return Err(error);
@@ -561,7 +588,7 @@ impl Leader {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let position = Position { shard: self.shard_no, seq, index };
             positions.push(position);
-            self.dirty.note(&fact.tenant, &fact.emitted);
+            self.dirty.note(seq, &fact.tenant, &fact.emitted, Origin::Decided);
             self.note_unclassified(&fact.tenant, &fact.emitted.event);
             self.compare(&fact.tenant, fact.at, &fact.emitted.event);
             self.look_up(&fact.tenant, fact.at, &fact.emitted.event);
@@ -695,9 +722,10 @@ impl Leader {
         self.feeds.beat(&agents, now()).await;
     }
 
-    fn flush(&mut self) {
-        if !self.dirty.is_empty() || self.readside.done() < self.seq {
-            self.readside.flush(&mut self.dirty, &self.shard, self.seq);
+    /// Writes some of the read side; with `all`, also what changed just now.
+    fn flush(&mut self, all: bool) {
+        if self.readside.owes(&self.dirty, self.seq) {
+            self.readside.flush(&mut self.dirty, &self.shard, self.seq, all);
         }
     }
 
@@ -806,7 +834,7 @@ impl Leader {
     fn leave(&mut self) {
         self.go_on();
         self.stop_resting();
-        self.flush();
+        self.flush(true);
         let may = self.erasures.is_empty() && self.erasing.is_none() && self.overwriting.is_none() && !self.overwrite;
         if may && self.checkpointing.is_none() && self.records_since_checkpoint > 0 {
             self.start_checkpoint();
@@ -824,7 +852,7 @@ impl Leader {
         let mut watch = self.outputs.watch();
         let owed = async {
             while self.readside.done() < self.seq {
-                self.flush();
+                self.flush(true);
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             watch.reached(self.seq).await

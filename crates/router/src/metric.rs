@@ -19,8 +19,12 @@ pub enum Metric {
     AppendSeconds,
     /// Seconds that deciding a batch took.
     DecideSeconds,
+    /// Seconds that the loop of a shard was at one thing, by what: nothing else is decided meanwhile.
+    TurnSeconds,
     /// Outputs that wait to be stored, by shard.
     OutputsQueued,
+    /// Entries of the key-value side that wait to be written, by shard.
+    ReadsideQueued,
     /// Records of `IN` that are not decided yet, by shard.
     InputLag,
     /// Shards that this process leads.
@@ -72,7 +76,9 @@ impl Metric {
             Self::Events => "router_events_total",
             Self::AppendSeconds => "router_append_seconds",
             Self::DecideSeconds => "router_decide_seconds",
+            Self::TurnSeconds => "router_turn_seconds",
             Self::OutputsQueued => "router_outputs_queued",
+            Self::ReadsideQueued => "router_readside_queued",
             Self::InputLag => "router_input_lag_records",
             Self::ShardsLed => "router_shards_led",
             Self::Shards => "router_shards",

@@ -38,7 +38,7 @@ struct Counts {
 
 /// Makes the writers go without a rest.
 #[derive(Default)]
-struct Hurry {
+pub(crate) struct Hurry {
     /// How many wait for a record's outputs.
     waiters: AtomicUsize,
     /// Ends a rest that has begun.
@@ -77,7 +77,7 @@ impl Progress {
         self.announce(&counts);
         drop(counts);
         if self.fullness() >= HURRIED_FROM {
-            self.hurry.now.notify_one();
+            self.hurry.skip_rest();
         }
     }
 
@@ -126,13 +126,13 @@ impl Progress {
 
     /// Whether the writers must not rest: somebody waits for what they have, or it is much.
     pub(crate) fn is_hurried(&self) -> bool {
-        self.hurry.waiters.load(Ordering::Acquire) > 0 || self.fullness() >= HURRIED_FROM
+        self.hurry.is_on() || self.fullness() >= HURRIED_FROM
     }
 
     /// Rests, until somebody is in a hurry at the latest.
     pub(crate) async fn rest(&self, span: Duration) {
-        if !span.is_zero() && !self.is_hurried() {
-            let _ = tokio::time::timeout(span, self.hurry.now.notified()).await;
+        if !self.is_hurried() {
+            self.hurry.rest(span).await;
         }
     }
 
@@ -151,12 +151,28 @@ impl Progress {
 impl Hurry {
     fn begin(&self) {
         self.waiters.fetch_add(1, Ordering::AcqRel);
-        // Kept for the next rest when nobody rests now: it is short then, which does no harm.
+        self.skip_rest();
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn is_on(&self) -> bool {
+        self.waiters.load(Ordering::Acquire) > 0
+    }
+
+    /// Ends a rest that has begun, or the next one: it is short then, which does no harm.
+    pub(crate) fn skip_rest(&self) {
         self.now.notify_one();
+    }
+
+    /// Rests, until somebody is in a hurry at the latest.
+    pub(crate) async fn rest(&self, span: Duration) {
+        if !span.is_zero() && !self.is_on() {
+            let _ = tokio::time::timeout(span, self.now.notified()).await;
+        }
     }
 }
 
-/// Waits until a record's outputs are stored.
+/// Waits until what follows from a record is stored.
 #[derive(Clone)]
 pub(crate) struct Watch {
     hurry: Arc<Hurry>,
@@ -164,6 +180,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    pub(crate) const fn new(hurry: Arc<Hurry>, done: watch::Receiver<u64>) -> Self {
+        Self { hurry, done }
+    }
+
     /// Returns once everything up to a record is stored, which nobody rests for meanwhile; false when
     /// the writers have stopped before.
     pub(crate) async fn reached(&mut self, record: u64) -> bool {

@@ -1,7 +1,13 @@
 //! The key-value side that tools read: written behind the journal, coalesced, each entry with the
 //! journal position that it reflects.
+//!
+//! What changed waits for a moment, since more mostly follows, and is then written a few entries at a time, the one that
+//! has waited longest first. So neither the loop that decides nor the server ever has many of them to do at once, however
+//! many there are after a takeover.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bus::{Bus, Kv};
 use bytes::Bytes;
@@ -14,10 +20,26 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::metric::Metric;
+use crate::progress::{Hurry, Watch};
 use crate::shard::Shard;
 
-/// Puts on their way at once.
-const IN_FLIGHT_MAX: usize = 64;
+/// Puts on their way at once …
+const IN_FLIGHT: usize = 16;
+/// … and while somebody waits for them.
+const IN_FLIGHT_HURRIED: usize = 64;
+/// How long an entry waits for more changes.
+const SETTLES: Duration = Duration::from_millis(500);
+/// Entries that are handed to the writer at a time …
+const CHUNK: usize = 64;
+/// … and while somebody waits for them.
+const CHUNK_HURRIED: usize = 256;
+/// How much longer the rest is than the writing of a chunk: what is left of the server is for what customers wait for.
+const REST_FACTOR: u32 = 1;
+/// No rest is longer.
+const REST_MAX: Duration = Duration::from_millis(250);
+/// So many entries that wait for their turn are no reason to rest.
+const RESTS_UNTIL: usize = 10_000;
 
 /// A value as it lies in a bucket.
 #[derive(Serialize)]
@@ -28,107 +50,200 @@ struct Entry<'a, T: Serialize> {
     value: &'a T,
 }
 
-/// What changed since the last flush.
+/// What has an entry. Small, since after a takeover there may be millions: tenants are numbers here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum What {
+    Conversation(u32, ConversationId),
+    Customer(u32, CustomerId),
+    Agent(u32, Box<AgentId>),
+    Policy(u32),
+}
+
+/// What is to be written, in the order in which it changed first.
 #[derive(Default)]
 pub(crate) struct Dirty {
-    conversations: BTreeSet<(TenantId, ConversationId)>,
-    closed: BTreeMap<(TenantId, ConversationId), ConversationView>,
-    customers: BTreeSet<(TenantId, CustomerId)>,
-    agents: BTreeSet<(TenantId, AgentId)>,
-    policies: BTreeSet<TenantId>,
+    tenants: Vec<TenantId>,
+    numbers: BTreeMap<TenantId, u32>,
+    /// With the record that changed it first, and when that was.
+    queue: VecDeque<(u64, u32, What)>,
+    /// What is in the queue, and whether the store may hold an older entry.
+    queued: HashMap<What, bool>,
+    /// Conversations that are not in the state any more.
+    closed: HashMap<(u32, ConversationId), Box<ConversationView>>,
+    began: Option<Instant>,
+}
+
+/// Where a fact comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was decided here just now.
+    Decided,
+    /// Whoever led before decided it, and may have written what it changed.
+    Replayed,
 }
 
 impl Dirty {
-    /// Notes what a fact changes of what tools read.
-    pub(crate) fn note(&mut self, tenant: &TenantId, emitted: &Emitted) {
+    fn number(&mut self, tenant: &TenantId) -> u32 {
+        if let Some(number) = self.numbers.get(tenant) {
+            return *number;
+        }
+        let number = u32::try_from(self.tenants.len()).unwrap_or(u32::MAX);
+        self.tenants.push(tenant.clone());
+        self.numbers.insert(tenant.clone(), number);
+        number
+    }
+
+    /// Milliseconds since the first change.
+    fn now(&mut self) -> u32 {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, seq: u64, what: What, replaces: bool) {
+        if !self.queued.contains_key(&what) {
+            let at = self.now();
+            self.queue.push_back((seq, at, what.clone()));
+            self.queued.insert(what, replaces);
+        }
+    }
+
+    /// Notes what a fact of a record changes of what tools read.
+    pub(crate) fn note(&mut self, seq: u64, tenant: &TenantId, emitted: &Emitted, origin: Origin) {
         let event = &*emitted.event;
         match event.noun() {
             "conversation" | "offer" => {
                 let Some(id) = event.conversation() else { return };
-                let key = (tenant.clone(), id);
-                if let Some(view) = &emitted.reach.closed {
-                    self.conversations.remove(&key);
-                    self.closed.insert(key, (**view).clone());
-                } else {
-                    self.conversations.insert(key);
+                let of = self.number(tenant);
+                match &emitted.reach.closed {
+                    Some(view) => drop(self.closed.insert((of, id), Box::new((**view).clone()))),
+                    None => drop(self.closed.remove(&(of, id))),
                 }
-                self.agents.extend(emitted.reach.feeds.iter().map(|(agent, _)| (tenant.clone(), agent.clone())));
+                self.add(seq, What::Conversation(of, id), true);
+                for (agent, _) in &emitted.reach.feeds {
+                    self.add(seq, What::Agent(of, Box::new(agent.clone())), true);
+                }
             }
             // Where it is kept changes nothing of what is known.
             "customer" if !matches!(event, Event::CustomerSignalled { .. }) && !event.is_internal() => {
-                let mut named: Vec<CustomerId> = event.customer().into_iter().collect();
+                let of = self.number(tenant);
+                // Whoever is new here has no older entry that would have to be overwritten.
+                let replaces = origin == Origin::Replayed || !matches!(event, Event::CustomerCreated { .. });
+                if let Some(customer) = event.customer() {
+                    self.add(seq, What::Customer(of, customer), replaces);
+                }
                 match event {
-                    Event::CustomerMerged { from, .. } | Event::CustomerSplit { from, .. } => named.push(*from),
-                    Event::CustomerErased { customers, .. } => named.extend(customers),
+                    Event::CustomerMerged { from, .. } | Event::CustomerSplit { from, .. } => {
+                        self.add(seq, What::Customer(of, *from), true);
+                    }
+                    Event::CustomerErased { customers, .. } => {
+                        for customer in customers {
+                            self.add(seq, What::Customer(of, *customer), true);
+                        }
+                    }
                     _ => {}
                 }
-                self.customers.extend(named.into_iter().map(|customer| (tenant.clone(), customer)));
             }
             "agent" => {
-                self.agents.extend(event.agent().map(|agent| (tenant.clone(), agent.clone())));
+                if let Some(agent) = event.agent() {
+                    let of = self.number(tenant);
+                    self.add(seq, What::Agent(of, Box::new(agent.clone())), true);
+                }
             }
             "policy" => {
-                self.policies.insert(tenant.clone());
+                let of = self.number(tenant);
+                self.add(seq, What::Policy(of), true);
             }
             _ => {}
         }
     }
 
-    /// Whether something changed of a person that the next flush writes.
+    /// Whether something changed of a person that is still to be written.
     pub(crate) fn names(&self, tenant_id: &TenantId, tenant: &crate::tenant::Tenant, person: CustomerId) -> bool {
-        !self.customers.is_empty()
-            && tenant.profile.kin().members(person).any(|one| self.customers.contains(&(tenant_id.clone(), one)))
+        let Some(of) = self.numbers.get(tenant_id).filter(|_| !self.queued.is_empty()) else { return false };
+        tenant.profile.kin().members(person).any(|one| self.queued.contains_key(&What::Customer(*of, one)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.conversations.is_empty()
-            && self.closed.is_empty()
-            && self.customers.is_empty()
-            && self.agents.is_empty()
-            && self.policies.is_empty()
+        self.queue.is_empty()
     }
 
-    /// The entries that a flush writes: bucket, key, value.
-    fn entries(self, shard: &Shard, seq: u64) -> Vec<(&'static str, String, Bytes)> {
-        let mut entries = Vec::new();
-        let mut add = |bucket, key, value: Option<Vec<u8>>| {
-            if let Some(value) = value {
-                entries.push((bucket, key, Bytes::from(value)));
-            }
-        };
-        for (key, view) in self.closed {
-            let view = impersonal(view);
-            add("tl-conversations", format!("{}.{}", encode(key.0.as_str()), key.1), json(seq, &view));
+    /// Takes what has waited longest: the entries, and the record up to which everything is written once they are. `seq`
+    /// is the newest record.
+    fn take(&mut self, shard: &Shard, seq: u64, most: usize, settled: Duration) -> Flush {
+        let now = self.now();
+        let settled = u32::try_from(settled.as_millis()).unwrap_or(u32::MAX);
+        let mut puts = Vec::new();
+        for _ in 0..most {
+            let Some((_, _, what)) = self.queue.pop_front_if(|(_, at, _)| now.saturating_sub(*at) >= settled) else {
+                break;
+            };
+            let replaces = self.queued.remove(&what).unwrap_or(true);
+            self.entries(shard, seq, what, replaces, &mut puts);
         }
-        for (tenant_id, id) in self.conversations {
-            let Some(tenant) = shard.tenants.get(&tenant_id) else { continue };
-            let view = tenant.engine.conversation_view(id).map(impersonal);
-            let key = format!("{}.{id}", encode(tenant_id.as_str()));
-            add("tl-conversations", key, view.and_then(|view| json(seq, &view)));
+        if self.queue.is_empty() && self.queue.capacity() > CHUNK_HURRIED {
+            // After a takeover it may have been large.
+            (self.queue, self.queued) = (VecDeque::new(), HashMap::new());
         }
-        for (tenant_id, id) in self.customers {
-            let Some(tenant) = shard.tenants.get(&tenant_id) else { continue };
-            let Some(view) = tenant.customer_view(id) else { continue };
-            let own = view.identities.iter().filter(|held| held.of.is_none());
-            for held in own.filter(|held| held.assurance == contract::envelope::Assurance::Verified) {
-                let key = crate::erase::identity_key(&tenant_id, &held.identity);
-                add("tl-identities", key, json(seq, &serde_json::json!({ "customer": id })));
-            }
-            add("tl-customers", format!("{}.{id}", encode(tenant_id.as_str())), json(seq, &view));
-        }
-        for (tenant_id, agent) in self.agents {
-            let view = shard.tenants.get(&tenant_id).and_then(|tenant| tenant.engine.agent_view(&agent));
-            let key = format!("{}.{}", encode(tenant_id.as_str()), encode(agent.as_str()));
-            add("tl-agents", key, view.and_then(|view| json(seq, &view)));
-        }
-        for tenant_id in self.policies {
-            let Some(tenant) = shard.tenants.get(&tenant_id) else { continue };
-            let (policy, version) = tenant.engine.policy();
-            let value = json(seq, &serde_json::json!({ "version": version, "policy": **policy }));
-            add("tl-policy", encode(tenant_id.as_str()), value);
-        }
-        entries
+        Flush { done: self.queue.front().map_or(seq, |(first, ..)| first - 1), puts }
     }
+
+    /// The entries of one thing, as it is now.
+    fn entries(&mut self, shard: &Shard, seq: u64, what: What, replaces: bool, puts: &mut Vec<Put>) {
+        let (What::Conversation(of, _) | What::Customer(of, _) | What::Agent(of, _) | What::Policy(of)) = what;
+        let Some(tenant_id) = self.tenants.get(of as usize) else { return };
+        let Some(tenant) = shard.tenants.get(tenant_id) else { return };
+        let name = encode(tenant_id.as_str());
+        let mut add = |bucket, key, value: Option<Vec<u8>>, overwrites| {
+            puts.extend(value.map(|value| Put { bucket, key, value: value.into(), overwrites }));
+        };
+        match what {
+            What::Conversation(_, id) => {
+                let closed = self.closed.remove(&(of, id)).map(|view| *view);
+                let view = closed.or_else(|| tenant.engine.conversation_view(id)).map(impersonal);
+                add("tl-conversations", format!("{name}.{id}"), view.and_then(|view| json(seq, &view)), false);
+            }
+            What::Customer(_, id) => {
+                let Some(view) = tenant.customer_view(id) else { return };
+                let own = view.identities.iter().filter(|held| held.of.is_none());
+                for held in own.filter(|held| held.assurance == contract::envelope::Assurance::Verified) {
+                    let key = crate::erase::identity_key(tenant_id, &held.identity);
+                    add("tl-identities", key, json(seq, &serde_json::json!({ "customer": id })), replaces);
+                }
+                add("tl-customers", format!("{name}.{id}"), json(seq, &view), replaces);
+            }
+            What::Agent(_, agent) => {
+                let key = format!("{name}.{}", encode(agent.as_str()));
+                let view = tenant.engine.agent_view(&agent);
+                add("tl-agents", key, view.and_then(|view| json(seq, &view)), false);
+            }
+            What::Policy(_) => {
+                let (policy, version) = tenant.engine.policy();
+                let value = json(seq, &serde_json::json!({ "version": version, "policy": **policy }));
+                add("tl-policy", name, value, false);
+            }
+        }
+    }
+}
+
+/// An entry without the record that it reflects, which is its first field.
+fn content(entry: &[u8]) -> Option<&[u8]> {
+    let (field, content) = entry.split_at_checked(entry.iter().position(|byte| *byte == b',')?)?;
+    field.starts_with(b"{\"seq\":").then_some(content)
+}
+
+/// An entry to write.
+struct Put {
+    bucket: &'static str,
+    key: String,
+    value: Bytes,
+    /// What was there before is overwritten, not only replaced: it tells of a person.
+    overwrites: bool,
+}
+
+/// Some entries, and the record up to which everything is written once they are.
+struct Flush {
+    done: u64,
+    puts: Vec<Put>,
 }
 
 /// A conversation without what tells who its customer is. Entries change all the time, and what was once written stays in
@@ -141,34 +256,52 @@ fn json<T: Serialize>(seq: u64, value: &T) -> Option<Vec<u8>> {
     serde_json::to_vec(&Entry { seq, value }).ok()
 }
 
-/// The record that a flush reflects, and its entries by bucket and key.
-type Flush = (u64, Vec<(&'static str, String, Bytes)>);
-
 /// The writer of the read side.
 pub(crate) struct ReadSide {
     sender: tokio::sync::mpsc::Sender<Flush>,
     done: watch::Receiver<u64>,
+    hurry: Arc<Hurry>,
     task: tokio::task::JoinHandle<()>,
+    /// Shows how many entries wait.
+    depth: metrics::Gauge,
 }
 
 impl ReadSide {
     /// Starts writing. Everything up to `done` is written already.
-    pub(crate) async fn start(bus: &Bus, done: u64) -> Result<Self, bus::Error> {
+    pub(crate) async fn start(bus: &Bus, shard: u16, done: u64) -> Result<Self, bus::Error> {
         let mut buckets = BTreeMap::new();
         for name in ["tl-conversations", "tl-customers", "tl-identities", "tl-agents", "tl-policy"] {
             buckets.insert(name, bus.bucket(name).await?);
         }
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let (report, watcher) = watch::channel(done);
-        let task = tokio::spawn(write(buckets, receiver, report));
-        Ok(Self { sender, done: watcher, task })
+        let hurry: Arc<Hurry> = Arc::default();
+        let task = tokio::spawn(write(buckets, receiver, report, Arc::clone(&hurry)));
+        let depth = metrics::gauge!(Metric::ReadsideQueued.name(), "shard" => shard.to_string());
+        Ok(Self { sender, done: watcher, hurry, task, depth })
     }
 
-    /// Writes what is dirty, when the last flush is through; `false` when it is not yet.
-    pub(crate) fn flush(&self, dirty: &mut Dirty, shard: &Shard, seq: u64) -> bool {
-        let Ok(permit) = self.sender.try_reserve() else { return false };
-        permit.send((seq, std::mem::take(dirty).entries(shard, seq)));
-        true
+    /// Writes some of what is dirty, when the last of it is through. What changed just now waits for more, unless
+    /// `all` is to be written or somebody waits.
+    pub(crate) fn flush(&self, dirty: &mut Dirty, shard: &Shard, seq: u64, all: bool) {
+        let Ok(permit) = self.sender.try_reserve() else { return };
+        let settled = if all || self.hurry.is_on() { Duration::ZERO } else { SETTLES };
+        let many = dirty.queue.len() > RESTS_UNTIL;
+        if many {
+            self.hurry.skip_rest();
+        }
+        let most = if many || settled.is_zero() { CHUNK_HURRIED } else { CHUNK };
+        let flush = dirty.take(shard, seq, most, settled);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        self.depth.set(dirty.queue.len() as f64);
+        if !flush.puts.is_empty() || flush.done > self.done() {
+            permit.send(flush);
+        }
+    }
+
+    /// Whether there is something to do for [`ReadSide::flush`].
+    pub(crate) fn owes(&self, dirty: &Dirty, seq: u64) -> bool {
+        !dirty.is_empty() || self.done() < seq
     }
 
     /// The record that every entry reflects.
@@ -176,8 +309,9 @@ impl ReadSide {
         *self.done.borrow()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.done.clone()
+    /// For those who wait until what a record changed is written.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.hurry), self.done.clone())
     }
 
     pub(crate) fn abandon(self) {
@@ -189,29 +323,76 @@ async fn write(
     buckets: BTreeMap<&'static str, Kv>,
     mut receiver: tokio::sync::mpsc::Receiver<Flush>,
     report: watch::Sender<u64>,
+    hurry: Arc<Hurry>,
 ) {
-    while let Some((seq, entries)) = receiver.recv().await {
-        let mut puts = Vec::with_capacity(entries.len());
-        for (bucket, key, value) in entries {
-            let personal = matches!(bucket, "tl-customers" | "tl-identities");
-            if let Some(bucket) = buckets.get(bucket) {
-                puts.push(put(bucket.clone(), key, value, personal));
-            }
-        }
-        futures_util::stream::iter(puts).buffer_unordered(IN_FLIGHT_MAX).collect::<()>().await;
-        report.send_replace(seq);
+    while let Some(Flush { done, puts }) = receiver.recv().await {
+        let began = Instant::now();
+        let in_flight = if hurry.is_on() { IN_FLIGHT_HURRIED } else { IN_FLIGHT };
+        let puts = puts.into_iter().filter_map(|one| Some(put(buckets.get(one.bucket)?.clone(), one)));
+        futures_util::stream::iter(puts).buffer_unordered(in_flight).collect::<()>().await;
+        report.send_replace(done);
+        hurry.rest((began.elapsed() * REST_FACTOR).min(REST_MAX)).await;
     }
 }
 
-/// `personal`: what was there before is overwritten, not only replaced.
-async fn put(bucket: Kv, key: String, value: Bytes, personal: bool) {
-    let mut pause = std::time::Duration::from_millis(50);
+async fn put(bucket: Kv, put: Put) {
+    let mut pause = Duration::from_millis(50);
     let write = async || {
-        if personal { bucket.replace(&key, value.clone()).await } else { bucket.put(&key, value.clone()).await }
+        let Put { key, value, overwrites, .. } = &put;
+        if *overwrites {
+            bucket.replace(key, value.clone(), |before| content(before) == content(value)).await.map(drop)
+        } else {
+            bucket.put(key, value.clone()).await.map(drop)
+        }
     };
     while let Err(error) = write().await {
         warn!(%error, "a read-side entry is not acknowledged; writing it again");
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(std::time::Duration::from_secs(1));
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn customer(n: u64) -> What {
+        What::Customer(0, CustomerId(n))
+    }
+
+    #[test]
+    fn what_changed_first_is_written_first_and_a_few_at_a_time() {
+        let (mut dirty, shard) = (Dirty::default(), Shard::default());
+        for (seq, n) in [(3, 1), (4, 2), (5, 1), (6, 3)] {
+            dirty.add(seq, customer(n), true);
+        }
+        let done = |dirty: &mut Dirty, most| dirty.take(&shard, 9, most, Duration::ZERO).done;
+        // The second change of the first one is in the entry that its first change led to.
+        assert_eq!(done(&mut dirty, 1), 3);
+        // It changes again while that entry is on its way.
+        dirty.add(8, customer(1), true);
+        assert_eq!(done(&mut dirty, 2), 7);
+        assert!(!dirty.is_empty());
+        assert_eq!(done(&mut dirty, 64), 9);
+        assert!(dirty.is_empty() && dirty.queued.is_empty());
+    }
+
+    #[test]
+    fn an_entry_is_as_good_as_another_when_only_the_record_differs() {
+        let one = json(7, &serde_json::json!({ "customer": 1 })).unwrap();
+        let later = json(1234, &serde_json::json!({ "customer": 1 })).unwrap();
+        let other = json(7, &serde_json::json!({ "customer": 2 })).unwrap();
+        assert!(content(&one).is_some() && content(&one) == content(&later));
+        assert_ne!(content(&one), content(&other));
+        assert_eq!(content(b"{}"), None);
+    }
+
+    #[test]
+    fn what_changed_just_now_waits_for_more() {
+        let (mut dirty, shard) = (Dirty::default(), Shard::default());
+        dirty.add(3, customer(1), true);
+        assert_eq!(dirty.take(&shard, 9, 64, Duration::from_secs(60)).done, 2, "nothing is taken");
+        assert!(!dirty.is_empty());
+        assert_eq!(dirty.take(&shard, 9, 64, Duration::ZERO).done, 9);
     }
 }

@@ -2,11 +2,14 @@
 //! record, then what the last owner may have left undone.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bus::Bus;
 use contract::journal::{Behind, Position};
 use contract::subject::{self, Journal as Which};
 use contract::{Timestamp, subject as subjects};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::commands::addressed;
@@ -15,12 +18,15 @@ use crate::facts::Fact;
 use crate::feeds::Feeds;
 use crate::journal::{Journal, read_record, stream};
 use crate::outputs::{Batch, Dead, Job, Outputs};
-use crate::readside::{Dirty, ReadSide};
+use crate::readside::{Dirty, Origin, ReadSide};
 use crate::shard::{Recovering, Replayed, Shard};
 use crate::transcript::Transcripts;
 
 /// Largest snapshot that is read.
 const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024 * 1024;
+
+/// How often it is said how far the journal is read.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// A shard that was taken over.
 pub(crate) struct Recovered {
@@ -61,7 +67,7 @@ pub(crate) async fn take_over(bus: &Bus, shard_no: u16, owner: &str, now: Timest
         overwrite: from > 0 && bus.stream_state(&stream(shard_no)).await?.first < from,
         dirty: Dirty::default(),
         outputs: Outputs::start(bus.clone(), shard_no, behind.outputs),
-        readside: ReadSide::start(bus, behind.kv).await?,
+        readside: ReadSide::start(bus, shard_no, behind.kv).await?,
         seq: newest.as_ref().map_or(from, |(seq, _)| *seq),
         journal,
         shard: Shard::default(),
@@ -70,9 +76,8 @@ pub(crate) async fn take_over(bus: &Bus, shard_no: u16, owner: &str, now: Timest
     recovered.shard = shard.finish();
     // The last record's pushes may not have left; the older ones were on the wire before it.
     for fact in last {
-        let record = Arc::new(fact.record);
         for (agent, seq) in &fact.feeds {
-            recovered.feeds.push_again(agent, *seq, &record).await;
+            recovered.feeds.push_again(agent, *seq, &fact.record).await;
         }
     }
     info!(
@@ -112,8 +117,39 @@ async fn without_checkpoint(bus: &Bus, shard_no: u16, why: &str) -> Result<(Reco
 
 /// A fact of the last record, to be pushed again.
 struct LastFact {
-    record: contract::EventRecord,
+    record: Arc<contract::EventRecord>,
     feeds: Vec<(contract::AgentId, u64)>,
+}
+
+/// Records of the journal that are read before the one before them is done again.
+const READ_AHEAD: usize = 32;
+
+/// What the reader of a journal found.
+enum Read {
+    Record(u64, Box<contract::journal::Record>),
+    /// All of it has been read.
+    End,
+}
+
+/// Reads the log of a journal after `from` and before `until`: beside those who do it again, since decoding takes about as
+/// long as that.
+fn read_log(mut reader: bus::Reader, log: String, until: u64) -> (mpsc::Receiver<Result<Read, Error>>, JoinHandle<()>) {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    let reading = tokio::spawn(async move {
+        loop {
+            let read = match reader.next().await {
+                Ok(stored) if stored.seq >= until => Ok(Read::End),
+                Ok(stored) if stored.subject != log => continue,
+                Ok(stored) => read_record(&stored.payload).map(|record| Read::Record(stored.seq, Box::new(record))),
+                Err(error) => Err(error.into()),
+            };
+            let over = !matches!(read, Ok(Read::Record(..)));
+            if sender.send(read).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    (receiver, reading)
 }
 
 /// Replays the journal after `from` until our own epoch record.
@@ -125,61 +161,60 @@ async fn replay_tail(
     behind: Behind,
     recovered: &mut Recovered,
 ) -> Result<Vec<LastFact>, Error> {
-    let log = subject::journal(shard_no, Which::Log);
-    let until = recovered.journal.epoch_seq();
     let mut last = Vec::new();
     if recovered.seq <= from {
         return Ok(last);
     }
-    let mut reader = bus.read(&stream(shard_no), from + 1, None).await?;
+    let reader = bus.read(&stream(shard_no), from + 1, None).await?;
+    let log = subject::journal(shard_no, Which::Log);
+    // Its end is not waited for: without a receiver it has nothing to do any more.
+    let (mut records, _reading) = read_log(reader, log, recovered.journal.epoch_seq());
+    let mut said = Instant::now();
     loop {
-        let stored = reader.next().await?;
-        if stored.seq >= until {
-            return Ok(last);
+        let read = records.recv().await;
+        let read = read.unwrap_or_else(|| Err(Error::new(ErrorKind::Unreadable, "the reader of the journal ended")))?;
+        let Read::Record(seq, record) = read else { return Ok(last) };
+        debug!(shard = shard_no, seq, "replaying");
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            info!(shard = shard_no, seq, of = recovered.seq, "reading the journal");
         }
-        if stored.subject != log {
-            continue;
-        }
-        let record = read_record(&stored.payload)?;
-        debug!(shard = shard_no, seq = stored.seq, "replaying");
         last.clear();
         let (mut facts, mut jobs) = (Vec::new(), Vec::new());
         for (index, replayed) in shard.replay(&record).into_iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let position = Position { shard: shard_no, seq: stored.seq, index };
-            let fact = replayed.emitted.record(&replayed.tenant, replayed.at, position);
-            if stored.seq > behind.outputs {
+            let position = Position { shard: shard_no, seq, index };
+            let fact = Arc::new(replayed.emitted.record(&replayed.tenant, replayed.at, position));
+            if seq > behind.outputs {
                 jobs.extend(jobs_of(shard, &replayed, &fact, position));
                 if !fact.event.is_internal() {
-                    let encoded = contract::Encoding::MsgPack.encode(&fact).unwrap_or_default();
+                    let encoded = contract::Encoding::MsgPack.encode(&*fact).unwrap_or_default();
                     facts.push(Fact::new(&fact, encoded.into()));
                 }
             }
-            if stored.seq > behind.kv {
-                recovered.dirty.note(&replayed.tenant, &replayed.emitted);
+            if seq > behind.kv {
+                recovered.dirty.note(seq, &replayed.tenant, &replayed.emitted, Origin::Replayed);
             }
-            if let contract::Event::CustomerRecalled { customer, kept, .. } = &*fact.event {
-                recovered.stale.push(crate::rest::key(&replayed.tenant, *customer, *kept));
-            }
-            if let contract::Event::CustomerErased { customers, .. } = &*fact.event {
+            match &*fact.event {
+                contract::Event::CustomerRecalled { customer, kept, .. } => {
+                    recovered.stale.push(crate::rest::key(&replayed.tenant, *customer, *kept));
+                }
                 // Whether it was carried out is not known: it is done again.
-                let (tenant, customers) = (replayed.tenant.clone(), customers.clone());
-                recovered.erasures.push_back(crate::erase::Erasure {
-                    tenant,
-                    customers,
-                    seq: stored.seq,
-                    identities: Vec::new(),
-                });
+                contract::Event::CustomerErased { customers, .. } => {
+                    let (tenant, customers) = (replayed.tenant.clone(), customers.clone());
+                    let erasure = crate::erase::Erasure { tenant, customers, seq, identities: Vec::new() };
+                    recovered.erasures.push_back(erasure);
+                }
+                _ => {}
             }
-            let shared = Arc::new(fact);
-            recovered.transcripts.keep(&shared);
+            recovered.transcripts.keep(&fact);
             for (agent, seq) in &replayed.emitted.reach.feeds {
-                recovered.feeds.keep(agent, *seq, &shared);
+                recovered.feeds.keep(agent, *seq, &fact);
             }
-            last.push(LastFact { record: (*shared).clone(), feeds: replayed.emitted.reach.feeds });
+            last.push(LastFact { record: fact, feeds: replayed.emitted.reach.feeds });
         }
-        if stored.seq > behind.outputs {
-            recovered.outputs.push(Batch { seq: stored.seq, facts, jobs }).await;
+        if seq > behind.outputs {
+            recovered.outputs.push(Batch { seq, facts, jobs }).await;
         }
     }
 }

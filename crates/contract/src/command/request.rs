@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 
 use super::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, ID_BYTES_MAX, Refusal, RefusalKind, Request};
 use crate::codec::{CodecError, Encoding};
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, POLICY_BYTES_MAX};
 
 /// Gives each command type its verbs and its way over the wire. The verbs that change something need
 /// an id.
@@ -130,6 +130,14 @@ verbs!(ChannelQuery of "a channel":
     }
 );
 
+/// How large a request may be: what carries a policy, larger than others.
+fn bytes_max(verb: &str) -> usize {
+    match verb {
+        "policy.apply" | "shadow.start" => POLICY_BYTES_MAX + 1024,
+        _ => MESSAGE_BYTES_MAX,
+    }
+}
+
 fn decode<T: DeserializeOwned>(
     verb: &str,
     verbs: &[&'static str],
@@ -142,12 +150,13 @@ fn decode<T: DeserializeOwned>(
         let known = verbs.join(", ");
         return Err(Refusal::new(RefusalKind::Invalid, format!("unknown verb; of {sender} these are known: {known}")));
     };
-    if payload.len() > MESSAGE_BYTES_MAX {
-        let problem = format!("{} bytes, but at most {MESSAGE_BYTES_MAX} are allowed", payload.len());
+    let most = bytes_max(verb);
+    if payload.len() > most {
+        let problem = format!("{} bytes, but at most {most} are allowed", payload.len());
         return Err(Refusal::new(RefusalKind::TooLarge, problem));
     }
     let request: Request<T> = encoding
-        .decode_seed(payload, MESSAGE_BYTES_MAX, RequestOf { verb, command: PhantomData })
+        .decode_seed(payload, most, RequestOf { verb, command: PhantomData })
         .map_err(|e| Refusal::new(RefusalKind::Invalid, e.0))?;
     if request.id.len() > ID_BYTES_MAX {
         let problem = format!("the id has {} bytes, but at most {ID_BYTES_MAX} are allowed", request.id.len());
@@ -182,8 +191,13 @@ fn encode<T: Serialize>(command: &T, verb: &str, id: &str, encoding: Encoding) -
     let mut payload = encoding.encode(&Request { id: SmolStr::new(id), args: () })?;
     payload.truncate(payload.len().saturating_sub(nothing.len()));
     payload.extend_from_slice(args);
-    if id.len() > ID_BYTES_MAX || payload.len() > MESSAGE_BYTES_MAX {
-        let problem = format!("an id of {} bytes in a request of {}: too large", id.len(), payload.len());
+    if id.len() > ID_BYTES_MAX {
+        let problem = format!("the id has {} bytes, but at most {ID_BYTES_MAX} are allowed", id.len());
+        return Err(CodecError(problem));
+    }
+    let most = bytes_max(verb);
+    if payload.len() > most {
+        let problem = format!("{verb} would take {} bytes, but at most {most} are allowed", payload.len());
         return Err(CodecError(problem));
     }
     Ok(payload)
@@ -333,6 +347,9 @@ mod tests {
         let long = format!(r#"{{"id":"{}","args":{{"offer":"o1"}}}}"#, "a".repeat(ID_BYTES_MAX + 1));
         assert_eq!(kind("offer.accept", long.as_bytes()), RefusalKind::Invalid);
         assert_eq!(kind("offer.accept", &vec![b' '; MESSAGE_BYTES_MAX + 1]), RefusalKind::TooLarge);
+        let policy = |verb| AdminCommand::decode(verb, Encoding::Json, &vec![b' '; MESSAGE_BYTES_MAX + 1]).unwrap_err();
+        assert_eq!(policy("policy.apply").kind, RefusalKind::Invalid, "a policy may be larger, though not empty");
+        assert_eq!(policy("customer.show").kind, RefusalKind::TooLarge);
         assert!(AdminCommand::decode("status.show", Encoding::Json, b"{}").is_ok(), "a question needs no id");
         assert!(AgentCommand::OfferAccept { offer: OfferId(1) }.encode(&"a".repeat(129), Encoding::Json).is_err());
     }

@@ -38,6 +38,21 @@ fn the_base_is_right() {
 }
 
 #[test]
+fn as_many_agents_as_fit_into_one_fact() {
+    let agents = |count: usize| -> String {
+        let line =
+            |n| format!("[agents.a{n:05}]\nqueues = [\"support\"]\ncapacity = 100\nskills = {{ product = 3 }}\n");
+        (0..count).map(line).collect()
+    };
+    assert_eq!(said(&agents(8_000)), Vec::<String>::new());
+    let many = said(&agents(20_000));
+    assert!(
+        many.len() == 1 && many[0].starts_with("!agents: the policy takes ") && many[0].contains("20002 agents"),
+        "{many:?}"
+    );
+}
+
+#[test]
 fn customers_who_are_forgotten_too_soon() {
     assert_eq!(said("[identity]\nforget_after_ms = 31536000000"), Vec::<String>::new());
     let hours = said("[identity]\nforget_after_ms = 3600000\n[channels.chat]\nreopen = { within_ms = 7200000 }");

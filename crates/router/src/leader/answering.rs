@@ -10,7 +10,6 @@ use contract::command::{AdminCommand, AgentQuery, ChannelQuery, Done, Refusal, R
 use contract::outbound::{Author, ThreadHistory, Way};
 use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, TenantId};
 use engine::{Shadow, ThreadKey};
-use tokio::sync::watch;
 use tracing::debug;
 
 use super::{Leader, now};
@@ -19,6 +18,7 @@ use crate::error::Error;
 use crate::fit::{Continued, Fit, fits};
 use crate::history::{Past, owned};
 use crate::media::{self, Wanted};
+use crate::progress::Watch;
 use crate::tenant::Tenant;
 
 /// How many of the newest messages go with an offer.
@@ -125,7 +125,7 @@ impl Leader {
                 let explanation = tenant.engine.explain(conversation);
                 if open.is_none() {
                     // One that was closed just now is in neither place until the next flush.
-                    self.flush();
+                    self.flush(true);
                 }
                 let (bus, written, seq) = (self.bus.clone(), self.readside.watch(), self.seq);
                 self.spawn_answer(to.clone(), async move {
@@ -370,14 +370,14 @@ fn context(tenant: &Tenant, customer: CustomerId) -> Option<Context> {
 /// A conversation that is no longer open, once the key-value side reflects the journal up to `seq`.
 async fn closed_view(
     bus: &Bus,
-    mut written: watch::Receiver<u64>,
+    mut written: Watch,
     seq: u64,
     tenant: &TenantId,
     id: ConversationId,
 ) -> Result<Option<contract::feed::ConversationView>, Refusal> {
-    let behind = |_| Refusal::new(RefusalKind::Unavailable, "the key-value side is behind");
-    let reached = tokio::time::timeout(READSIDE_WAIT, written.wait_for(|written| *written >= seq)).await;
-    reached.map_err(|_| behind(())).and_then(|reached| reached.map(drop).map_err(|_| behind(())))?;
+    if !tokio::time::timeout(READSIDE_WAIT, written.reached(seq)).await.unwrap_or(false) {
+        return Err(Refusal::new(RefusalKind::Unavailable, "the key-value side is behind"));
+    }
     let unavailable = |error: bus::Error| Refusal::new(RefusalKind::Unavailable, error.to_string());
     let bucket = bus.bucket("tl-conversations").await.map_err(unavailable)?;
     let key = format!("{}.{id}", contract::token::encode(tenant.as_str()));

@@ -69,25 +69,33 @@ impl Leader {
         let (mut count, mut bytes) = (0, 0);
         let (mut stored, mut request) = (stored, request);
         loop {
-            if let Some(stored) = stored.take().or_else(|| reader.try_next()) {
+            // In turns, so that neither waits for all of the other.
+            let input = stored.take().or_else(|| reader.try_next());
+            let request = request.take().or_else(|| requests.try_recv().ok());
+            if input.is_none() && request.is_none() {
+                break;
+            }
+            if let Some(stored) = input {
                 bytes += stored.payload.len();
                 let seq = stored.seq;
-                let Some(read) = read(stored) else {
-                    decided.cursor = seq;
-                    count += 1;
-                    continue;
-                };
-                count += read.envelopes.as_ref().map_or(1, Vec::len);
-                arrived.push(Arrived::Input(read));
-            } else if let Some(request) = request.take().or_else(|| requests.try_recv().ok()) {
+                match read(stored) {
+                    Some(read) => {
+                        count += read.envelopes.as_ref().map_or(1, Vec::len);
+                        arrived.push(Arrived::Input(read));
+                    }
+                    None => {
+                        decided.cursor = seq;
+                        count += 1;
+                    }
+                }
+            }
+            if let Some(request) = request {
                 bytes += request.message.payload.len();
                 count += 1;
                 let tenant_id = request.tenant().clone();
                 let trace = request.message.headers.get(trace::PARENT).map(str::to_owned);
                 let (to, asked) = request.read();
                 arrived.push(Arrived::Request(tenant_id, to, asked, trace));
-            } else {
-                break;
             }
             if count >= self.options.batch_messages_max || bytes >= BATCH_BYTES_MAX {
                 break;

@@ -54,7 +54,7 @@ impl Leader {
             self.checkpointed(done).await?;
         }
         while self.readside.done() < self.seq {
-            self.flush();
+            self.flush(true);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if !self.outputs.watch().reached(self.seq).await {

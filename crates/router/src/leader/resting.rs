@@ -13,13 +13,13 @@ use bytes::Bytes;
 use contract::command::{Refusal, RefusalKind};
 use contract::{CustomerId, TenantId, Timestamp};
 use futures_util::StreamExt;
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 
 use super::{Decided, Leader, now};
 use crate::error::{Error, ErrorKind};
 use crate::metric::Metric;
+use crate::progress::Watch;
 use crate::rest::{Silent, key};
 use crate::tenant::Tenant;
 
@@ -380,7 +380,7 @@ fn silent(
 
 /// Writes the entries of those who leave, and reads those of who is to be forgotten and is not in memory. What could not be
 /// done in time is left for another round.
-async fn prepare(bus: Bus, ready: Vec<Ready>, seq: u64, mut written: watch::Receiver<u64>) -> Vec<Ready> {
+async fn prepare(bus: Bus, ready: Vec<Ready>, seq: u64, mut written: Watch) -> Vec<Ready> {
     let bucket = match bus.bucket(topology::CUSTOMERS).await {
         Ok(bucket) => bucket,
         Err(error) => {
@@ -409,8 +409,8 @@ async fn prepare(bus: Bus, ready: Vec<Ready>, seq: u64, mut written: watch::Rece
     });
     let done: Vec<Option<Ready>> = futures_util::stream::iter(all).buffer_unordered(IN_FLIGHT_MAX).collect().await;
     // What the buckets still owe of them is written too, or a takeover would not know it any more.
-    let owed = tokio::time::timeout(WRITTEN_WAIT, written.wait_for(|written| *written >= seq)).await;
-    if matches!(owed, Ok(Ok(_))) { done.into_iter().flatten().collect() } else { Vec::new() }
+    let owed = tokio::time::timeout(WRITTEN_WAIT, written.reached(seq)).await;
+    if owed.unwrap_or(false) { done.into_iter().flatten().collect() } else { Vec::new() }
 }
 
 /// The bucket, for as long as it takes.

@@ -1,7 +1,7 @@
 //! From a customer's first message to the agent who has the conversation: with few agents and with many, with one tenant
 //! and with many, and how fast a backlog goes when the agents come.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use contract::feed::FeedItem;
 use contract::{AccountId, AgentId, ChannelKind, Encoding, Event, TenantId};
 use desk::tool::Commander;
 use futures_util::StreamExt;
-use throughline_tests::Daemon;
+use throughline_tests::{Daemon, http};
 use tokio::sync::Semaphore;
 
 /// New conversations in a second.
@@ -117,10 +117,10 @@ impl World {
         });
     }
 
-    async fn arrive(&self, n: usize, key: String) {
+    async fn arrive(&self, n: usize, key: String, due: Instant) {
         let tenant = n % self.tenants.len();
         let envelope = crate::path::envelope(&self.tenants[tenant], n, key.clone());
-        self.pending.lock().expect("lock").insert(key, Instant::now());
+        self.pending.lock().expect("lock").insert(key, due);
         self.doors[tenant].accept(&envelope).await.expect("accepted");
     }
 
@@ -134,7 +134,7 @@ impl World {
             let due = began + Duration::from_secs_f64(n as f64 / rate);
             while tokio::time::timeout_at(due, flying.next()).await.is_ok_and(|done: Option<()>| done.is_some()) {}
             tokio::time::sleep_until(due).await;
-            flying.push(self.arrive(n, format!("new/{n}")));
+            flying.push(self.arrive(n, format!("new/{n}"), due.into_std()));
         }
         while flying.next().await.is_some() {}
         self.wait_for(count).await;
@@ -150,6 +150,31 @@ impl World {
     }
 }
 
+/// What held the loops of the shards meanwhile: of each kind of turn, and of the appends among them, how many there were,
+/// and below what 99 % and all of them were.
+async fn turns(daemon: &Daemon) -> String {
+    let page = http::get(&daemon.http(), "/metrics").await.map(|page| page.body).unwrap_or_default();
+    let mut kinds: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for line in page.lines() {
+        let turn = line.strip_prefix("router_turn_seconds_bucket{turn=\"").and_then(|rest| rest.split_once("\",le=\""));
+        let append = line.strip_prefix("router_append_seconds_bucket{le=\"").map(|rest| ("append", rest));
+        if let Some((kind, rest)) = turn.or(append)
+            && let Some((le, count)) = rest.split_once("\"} ")
+            && let (Ok(le), Ok(count)) = (le.replace("+Inf", "inf").parse(), count.parse())
+        {
+            kinds.entry(kind.to_owned()).or_default().push((le, count));
+        }
+    }
+    let kinds = kinds.into_iter().filter_map(|(kind, buckets)| {
+        let all = buckets.last()?.1;
+        let below =
+            |share: f64| buckets.iter().find(|(_, count)| *count >= all * share).map_or(f64::NAN, |(le, _)| *le);
+        (all > 0.0)
+            .then(|| format!("{kind} {all} (p99 < {:.1} ms, all < {:.1} ms)", below(0.99) * 1e3, below(1.0) * 1e3))
+    });
+    kinds.collect::<Vec<_>>().join(", ")
+}
+
 fn told(latencies: &[Duration]) -> String {
     let at = |share: f64| crate::path::milliseconds(crate::path::percentile(latencies, share));
     format!("p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms", at(0.5), at(0.99), at(0.999))
@@ -158,7 +183,6 @@ fn told(latencies: &[Duration]) -> String {
 pub async fn run(quick: bool) {
     let seconds = if quick { 3 } else { 10 };
     for sync_interval in ["100ms", "always"] {
-        // A policy of more than 512 KiB is not taken, which is about 8,000 agents.
         for agents in [10, 100, 1_000, 10_000] {
             let world = World::start(sync_interval, 1, agents, 1_000_000).await;
             world.sign_in(agents).await;
@@ -168,6 +192,7 @@ pub async fn run(quick: bool) {
                 "sync_interval {sync_interval}: {agents} agents, {RATE:.0} new conversations/s: posted -> assigned {} (target p99 20 ms)",
                 told(&latencies)
             );
+            println!("  turns: {}", turns(&world.daemon).await);
             drop(world.daemon);
         }
     }
@@ -185,7 +210,7 @@ pub async fn run(quick: bool) {
     // A hundred agents with room for one each: so much they can do, if nobody makes them wait.
     let (agents, waiting) = (100, if quick { 1_000 } else { 10_000 });
     let world = World::start("100ms", 1, agents, 25).await;
-    let opening = (0..waiting).map(|n| world.arrive(n, format!("waiting/{n}")));
+    let opening = (0..waiting).map(|n| world.arrive(n, format!("waiting/{n}"), Instant::now()));
     futures_util::stream::iter(opening).buffer_unordered(256).for_each(|()| std::future::ready(())).await;
     world.listen(Some(WORK)).await;
     let began = Instant::now();

@@ -98,7 +98,8 @@ async fn stalled(daemon: &Daemon, server: usize) -> Option<TcpStream> {
     // What lies in buffers nobody notices.
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let mut stream = socket.connect(address.parse().expect("an address")).await.ok()?;
-    let hello = json!({ "verbose": false, "pedantic": false, "lang": "none", "version": "0", "user": user, "pass": password });
+    let hello =
+        json!({ "verbose": false, "pedantic": false, "lang": "none", "version": "0", "user": user, "pass": password });
     let said = format!("CONNECT {hello}\r\nSUB tl.v1.> 1\r\nSUB $KV.> 2\r\nPING\r\n");
     stream.write_all(said.as_bytes()).await.ok()?;
     Some(stream)
@@ -396,7 +397,9 @@ impl World {
 /// The id of the mail that a fact says came in.
 fn mail_of(record: &EventRecord) -> Option<String> {
     match &*record.event {
-        Event::MessageReceived { envelope, .. } => Some(bare(envelope.mail.as_ref()?.message_id.as_deref()?).to_owned()),
+        Event::MessageReceived { envelope, .. } => {
+            Some(bare(envelope.mail.as_ref()?.message_id.as_deref()?).to_owned())
+        }
         _ => None,
     }
 }
@@ -458,7 +461,9 @@ async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: 
     }
     assert!(went > 0, "no answer arrived at a provider");
     println!("{mails} mails among what came in");
-    println!("{went} answers by WhatsApp, SMS and mail arrived once, {unknown} are told not to have arrived, or perhaps not");
+    println!(
+        "{went} answers by WhatsApp, SMS and mail arrived once, {unknown} are told not to have arrived, or perhaps not"
+    );
     println!("{stored} messages, {said} answers, {} events of providers: all there, once, in order", taken.len());
     taken.len()
 }

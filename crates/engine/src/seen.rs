@@ -105,16 +105,17 @@ impl Sorted {
         let share = u128::from(u64::from_be_bytes(*first)) * all.len() as u128;
         let guess = usize::try_from(share >> 64).unwrap_or_default();
         let (mut low, mut high, mut step) = (guess, guess, 4);
-        while low > 0 && all[low] > *short {
+        while low > 0 && all.get(low).is_some_and(|at| at > short) {
             low = low.saturating_sub(step);
             step *= 2;
         }
         step = 4;
-        while high < all.len() && all[high] < *short {
+        while all.get(high).is_some_and(|at| at < short) {
             high = (high + step).min(all.len());
             step *= 2;
         }
-        all[low..all.len().min(high + 1)].binary_search(short).is_ok()
+        let around = all.get(low..all.len().min(high + 1));
+        around.is_some_and(|around| around.binary_search(short).is_ok())
     }
 }
 

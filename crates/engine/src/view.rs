@@ -1,10 +1,12 @@
 //! The state as tools see it.
 
+use std::collections::BTreeMap;
+
 use contract::answer::{AgentView, Counts};
 use contract::event::{Presence, ThreadRef};
 use contract::feed::{ConversationView, OfferView, Snapshot};
 use contract::outbound::{Author, Mirrored, OutCommand};
-use contract::{AgentId, ConversationId, Event, SmolStr, TenantId, Timestamp};
+use contract::{AgentId, ConversationId, Event, QueueId, SmolStr, TenantId, Timestamp};
 
 use crate::conversation::{Conversation, Phase};
 use crate::state::{Reach, State};
@@ -172,8 +174,21 @@ impl State {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts { policy_version: self.policy_version, ..Counts::default() };
+        // In one pass and with nothing made for each: there may be a million.
+        let mut phases: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut waiting: BTreeMap<&QueueId, (u64, Timestamp)> = BTreeMap::new();
         for conversation in self.conversations.values() {
-            *counts.conversations.entry(SmolStr::new_static(conversation.phase.name())).or_default() += 1;
+            *phases.entry(conversation.phase.name()).or_default() += 1;
+            if let (Phase::Waiting { .. }, Some(queue)) = (&conversation.phase, &conversation.queue) {
+                let (count, oldest) = waiting.entry(queue).or_insert((0, conversation.ready_at));
+                *count += 1;
+                *oldest = (*oldest).min(conversation.ready_at);
+            }
+        }
+        counts.conversations = phases.into_iter().map(|(phase, count)| (SmolStr::new_static(phase), count)).collect();
+        for (queue, (count, oldest)) in waiting {
+            counts.waiting.insert(queue.clone(), count);
+            counts.oldest_ready_at.insert(queue.clone(), oldest);
         }
         for agent in self.agents.values() {
             let word = if agent.connected || agent.presence == Presence::Offline {
@@ -182,12 +197,6 @@ impl State {
                 SmolStr::new_static("disconnected")
             };
             *counts.agents.entry(word).or_default() += 1;
-        }
-        for conversation in self.conversations.values().filter(|item| matches!(item.phase, Phase::Waiting { .. })) {
-            let Some(queue) = &conversation.queue else { continue };
-            *counts.waiting.entry(queue.clone()).or_default() += 1;
-            let oldest = counts.oldest_ready_at.entry(queue.clone()).or_insert(conversation.ready_at);
-            *oldest = (*oldest).min(conversation.ready_at);
         }
         counts
     }

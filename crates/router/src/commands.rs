@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{Message, Publish};
-use contract::answer::{AdminAnswer, ShardStatus, StatusView};
+use contract::answer::{AdminAnswer, Counts, ShardStatus, StatusView};
 use contract::codec::CONTENT_TYPE;
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind, Reply};
 use contract::feed::ConversationView;
@@ -150,10 +150,15 @@ pub fn digest(tenant: &Tenant) -> SmolStr {
 }
 
 /// The answers to commands that need no stream, by verb.
-pub(crate) fn answer_now(tenant: &Tenant, question: &AdminCommand, shard: &ShardStatus) -> Option<AdminAnswer> {
+pub(crate) fn answer_now(
+    tenant: &Tenant,
+    question: &AdminCommand,
+    shard: &ShardStatus,
+    counts: impl FnOnce() -> Counts,
+) -> Option<AdminAnswer> {
     match question {
         AdminCommand::StatusShow { digest: wanted } => Some(AdminAnswer::Status(Box::new(StatusView {
-            counts: tenant.engine.counts(),
+            counts: counts(),
             customers: tenant.profile.len() as u64 + tenant.profile.resting().0,
             shard: shard.clone(),
             digest: wanted.then(|| digest(tenant)),

@@ -8,11 +8,12 @@ mod holding;
 mod resting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bus::{Bus, Publish, Stored};
 use bytes::Bytes;
+use contract::answer::Counts;
 use contract::command::{AdminCommand, AgentCommand, Done, Refusal, RefusalKind, Reply};
 use contract::envelope::Identity;
 use contract::feed::HEARTBEAT_MS;
@@ -51,6 +52,8 @@ const FLUSH_EVERY: Duration = Duration::from_millis(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a running router checks the invariants it can see.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// What is counted in less time is counted each time.
+const COUNTS_AT_ONCE: Duration = Duration::from_millis(1);
 /// States larger than this many conversations are not checked while running.
 const CHECK_CONVERSATIONS_MAX: usize = 20_000;
 /// How long whoever leaves leads on, for its last checkpoint: the next owner then has little to read.
@@ -110,6 +113,8 @@ pub(crate) struct Leader {
     held_until: Option<tokio::time::Instant>,
     /// The traces of the customers' newest messages, by conversation.
     traces: BTreeMap<(TenantId, ConversationId), String>,
+    /// How much there was of what, when it was counted last and how long that took.
+    counted: Mutex<BTreeMap<TenantId, (Instant, Duration, Counts)>>,
     /// The process ends.
     stop: watch::Receiver<bool>,
 }
@@ -239,6 +244,7 @@ impl Leader {
             resting: resting::Resting::default(),
             held_until: None,
             traces: BTreeMap::new(),
+            counted: Mutex::default(),
             stop: watch::channel(false).1,
         };
         leader.note_stale(recovered.stale);
@@ -729,6 +735,23 @@ impl Leader {
         }
     }
 
+    /// How much there is of what. Among a million conversations that takes as long as deciding a thousand messages, so it
+    /// is said again for as long as it would otherwise take more than a hundredth of the time.
+    fn counts(&self, tenant_id: &TenantId, tenant: &Tenant) -> Counts {
+        // No code that can panic runs under the lock.
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, took, counts)) = counted.get(tenant_id)
+            && *took > COUNTS_AT_ONCE
+            && at.elapsed() < *took * 100
+        {
+            return counts.clone();
+        }
+        let began = Instant::now();
+        let counts = tenant.engine.counts();
+        counted.insert(tenant_id.clone(), (Instant::now(), began.elapsed(), counts.clone()));
+        counts
+    }
+
     /// Checks what a quiet state shows, and writes the gauges.
     fn check(&self) {
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
@@ -746,7 +769,7 @@ impl Leader {
                 let labels = [("tenant", tenant_id.to_string()), ("place", place.to_owned())];
                 metrics::gauge!(Metric::Customers.name(), &labels).set(count as f64);
             }
-            let counts = engine.counts();
+            let counts = self.counts(tenant_id, tenant);
             for state in ["waiting", "offered", "active", "parked", "wrapping"] {
                 let count = counts.conversations.get(state).copied().unwrap_or(0);
                 let tenant = tenant_id.to_string();

@@ -184,7 +184,8 @@ impl Dirty {
             // After a takeover it may have been large.
             (self.queue, self.queued) = (VecDeque::new(), HashMap::new());
         }
-        Flush { done: self.queue.front().map_or(seq, |(first, ..)| first - 1), puts }
+        let done = self.queue.front().map_or(seq, |(first, ..)| first - 1);
+        Flush { done, hurried: most > CHUNK, puts }
     }
 
     /// The entries of one thing, as it is now.
@@ -243,6 +244,8 @@ struct Put {
 /// Some entries, and the record up to which everything is written once they are.
 struct Flush {
     done: u64,
+    /// Many wait, or somebody does.
+    hurried: bool,
     puts: Vec<Put>,
 }
 
@@ -325,9 +328,9 @@ async fn write(
     report: watch::Sender<u64>,
     hurry: Arc<Hurry>,
 ) {
-    while let Some(Flush { done, puts }) = receiver.recv().await {
+    while let Some(Flush { done, hurried, puts }) = receiver.recv().await {
         let began = Instant::now();
-        let in_flight = if hurry.is_on() { IN_FLIGHT_HURRIED } else { IN_FLIGHT };
+        let in_flight = if hurried { IN_FLIGHT_HURRIED } else { IN_FLIGHT };
         let puts = puts.into_iter().filter_map(|one| Some(put(buckets.get(one.bucket)?.clone(), one)));
         futures_util::stream::iter(puts).buffer_unordered(in_flight).collect::<()>().await;
         report.send_replace(done);

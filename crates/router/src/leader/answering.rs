@@ -112,7 +112,7 @@ impl Leader {
             }
             _ => {}
         }
-        if let Some(answer) = answer_now(tenant, &question, &self.status()) {
+        if let Some(answer) = answer_now(tenant, &question, &self.status(), || self.counts(tenant_id, tenant)) {
             self.send(to.done(answer)).await;
             return Ok(());
         }

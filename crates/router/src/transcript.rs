@@ -19,15 +19,25 @@ const MESSAGES_MAX: usize = 50_000;
 /// The newest messages of the threads that were active last.
 #[derive(Default)]
 pub(crate) struct Transcripts {
-    threads: HashMap<(TenantId, ThreadKey), VecDeque<Arc<EventRecord>>>,
-    /// The threads in the order in which they were first kept.
-    age: VecDeque<(TenantId, ThreadKey)>,
+    threads: HashMap<(TenantId, ThreadKey), Kept>,
+    /// The threads about in the order in which they were active last, each with when it was, as far as was looked.
+    age: VecDeque<((TenantId, ThreadKey), u64)>,
+    /// Counts what is kept.
+    clock: u64,
     /// How many messages are kept.
     count: usize,
     /// The newest notes of conversations.
     notes: HashMap<(TenantId, ConversationId), VecDeque<Arc<EventRecord>>>,
     /// Those conversations, in the order in which the first note of each came.
     noted: VecDeque<(TenantId, ConversationId)>,
+}
+
+/// The newest messages of a thread.
+#[derive(Default)]
+struct Kept {
+    messages: VecDeque<Arc<EventRecord>>,
+    /// When the last one came.
+    last: u64,
 }
 
 fn thread_of(record: &EventRecord) -> Option<ThreadKey> {
@@ -94,7 +104,7 @@ impl Transcripts {
         let said = |record: &&Arc<EventRecord>| {
             thread_seq(record).is_some() && !matches!(*record.event, Event::MessageMirrored { .. })
         };
-        let mut messages: Vec<&Arc<EventRecord>> = kept.flat_map(|kept| kept.iter().filter(said)).collect();
+        let mut messages: Vec<&Arc<EventRecord>> = kept.flat_map(|kept| kept.messages.iter().filter(said)).collect();
         messages.sort_by_key(|record| record.position);
         let over = messages.len().saturating_sub(most);
         messages.drain(..over);
@@ -105,16 +115,16 @@ impl Transcripts {
     pub(crate) fn forget(&mut self, tenant: &TenantId, gone: impl Fn(&EventRecord) -> bool) {
         let (mut lost, mut count) = (Vec::new(), 0);
         for (key, kept) in self.threads.iter_mut().filter(|(key, _)| key.0 == *tenant) {
-            let before = kept.len();
-            kept.retain(|record| !gone(record));
-            count += before - kept.len();
-            if kept.is_empty() {
+            let before = kept.messages.len();
+            kept.messages.retain(|record| !gone(record));
+            count += before - kept.messages.len();
+            if kept.messages.is_empty() {
                 lost.push(key.clone());
             }
         }
         self.count -= count;
         self.threads.retain(|key, _| !lost.contains(key));
-        self.age.retain(|key| !lost.contains(key));
+        self.age.retain(|(key, _)| !lost.contains(key));
         self.notes.retain(|key, kept| key.0 != *tenant || !kept.iter().any(|record| gone(record)));
         let notes = &self.notes;
         self.noted.retain(|key| notes.contains_key(key));
@@ -127,31 +137,101 @@ impl Transcripts {
         }
         let Some(thread) = thread_of(record) else { return };
         let key = (record.tenant.clone(), thread);
+        self.clock += 1;
         if !self.threads.contains_key(&key) {
-            self.age.push_back(key.clone());
+            self.age.push_back((key.clone(), self.clock));
         }
         let kept = self.threads.entry(key).or_default();
-        if kept.len() == PER_THREAD_MAX {
-            kept.pop_front();
+        kept.last = self.clock;
+        if kept.messages.len() == PER_THREAD_MAX {
+            kept.messages.pop_front();
         } else {
             self.count += 1;
         }
-        kept.push_back(Arc::clone(record));
+        kept.messages.push_back(Arc::clone(record));
+        self.make_room();
+    }
+
+    /// Drops the threads in which nothing has happened for longest, until there are few enough messages. Whoever was active
+    /// since it was looked at last goes to the end first, and so does the thread of what came just now, however often it is
+    /// looked at: that must be there when it is offered. One thread alone never has too many.
+    fn make_room(&mut self) {
         while self.count > MESSAGES_MAX
-            && let Some(oldest) = self.age.pop_front()
+            && let Some((key, looked)) = self.age.pop_front()
         {
-            self.count -= self.threads.remove(&oldest).map_or(0, |dropped| dropped.len());
+            match self.threads.get(&key) {
+                Some(kept) if kept.last > looked || kept.last == self.clock => self.age.push_back((key, kept.last)),
+                _ => self.count -= self.threads.remove(&key).map_or(0, |dropped| dropped.messages.len()),
+            }
         }
     }
 
     /// The messages after a number, when all of them are here.
     pub(crate) fn after(&self, tenant: &TenantId, thread: &ThreadKey, after: u64) -> Option<Vec<Arc<EventRecord>>> {
         let kept = self.threads.get(&(tenant.clone(), thread.clone()))?;
+        let kept = &kept.messages;
         let first = kept.iter().find_map(|record| thread_seq(record))?;
         if first > after + 1 {
             return None;
         }
         let from = kept.iter().position(|record| thread_seq(record).is_some_and(|seq| seq > after))?;
         Some(kept.iter().skip(from).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::journal::Position;
+    use contract::{AccountId, Envelope, MessageId, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    fn says(envelope: &Envelope, who: usize, n: u64) -> (ThreadKey, Arc<EventRecord>) {
+        let mut envelope = Box::new(envelope.clone());
+        envelope.thread.key = format!("v{who}").into();
+        let key = ThreadKey::new(&envelope.account, &envelope.thread.key);
+        let conversation = ConversationId(who as u64 + 1);
+        let event =
+            Event::MessageReceived { conversation, message: MessageId(n), thread_seq: n, envelope, customer: None };
+        let record = EventRecord {
+            position: Position { shard: 0, seq: n, index: 0 },
+            tenant: TenantId::new("main").unwrap(),
+            at: Timestamp(n),
+            customer: None,
+            conversation: Some(conversation),
+            event: Arc::new(event),
+        };
+        (key, Arc::new(record))
+    }
+
+    #[test]
+    fn what_came_just_now_is_there_however_much_is_kept() {
+        let envelope: Envelope = serde_json::from_value(json!({
+            "v": 1, "kind": "message", "tenant": "main", "account": { "kind": "chat", "id": AccountId::new("web").unwrap() },
+            "dedup_key": "k", "thread": { "key": "v" },
+            "sender": { "identity": { "scheme": "visitor", "value": "v", "scope": "global" } },
+            "sender_auth": { "level": "unverified" }, "received_at": 1,
+            "content": [{ "type": "text", "body": "hello" }],
+        }))
+        .unwrap();
+        let tenant = TenantId::new("main").unwrap();
+        let mut transcripts = Transcripts::default();
+        // One who wrote once, and then as many who go on writing as fill everything twice.
+        let (silent, record) = says(&envelope, 5_000, 1);
+        transcripts.keep(&record);
+        let threads = 2 * MESSAGES_MAX / PER_THREAD_MAX;
+        for n in 1..=(2 * PER_THREAD_MAX as u64) {
+            for who in 0..threads {
+                let (key, record) = says(&envelope, who, n);
+                transcripts.keep(&record);
+                let newest = transcripts.newest(&tenant, std::iter::once(&key), 10);
+                assert_eq!(newest.last().map(|record| record.position), Some(record.position), "{who} said {n}");
+            }
+        }
+        assert!(transcripts.count <= MESSAGES_MAX && transcripts.age.len() == transcripts.threads.len());
+        let kept: usize = transcripts.threads.values().map(|kept| kept.messages.len()).sum();
+        assert_eq!(kept, transcripts.count);
+        assert!(transcripts.newest(&tenant, std::iter::once(&silent), 10).is_empty());
     }
 }

@@ -291,8 +291,6 @@ impl Leader {
                 _ = look.tick() => Wake::Look,
                 _ = check.tick() => Wake::Check,
                 () = until(flush), if flush.is_some() => Wake::Flush,
-                stored = reader.next(), if held.is_none() => Wake::Input(stored),
-                request = requests.recv() => Wake::Request(request),
                 done = finished(&mut self.checkpointing) => Wake::Checkpoint(done),
                 done = finished(&mut self.erasing) => Wake::Erased(done),
                 done = finished(&mut self.overwriting) => Wake::Overwritten(done),
@@ -300,6 +298,8 @@ impl Leader {
                 // We hold a sender ourselves, so that there is always a next one.
                 Some(found) = self.found.1.recv(), if held.is_none() => Wake::Found(found),
                 Some(found) = self.looked_up.1.recv(), if held.is_none() => Wake::LookedUp(found),
+                stored = reader.next(), if held.is_none() => Wake::Input(stored),
+                request = requests.recv() => Wake::Request(request),
             };
             let (turn, began) = (wake.name(), Instant::now());
             let led = match wake {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use adapter::Inbound;
-use bus::Bus;
+use bus::{Bus, Publish, Retention, Stream, Topology};
 use contract::command::AgentCommand;
 use contract::event::Presence;
 use contract::feed::FeedItem;
@@ -16,6 +16,8 @@ use futures_util::StreamExt;
 use throughline_tests::{Daemon, http};
 use tokio::sync::Semaphore;
 
+use crate::cpu::Cpu;
+
 /// New conversations in a second.
 const RATE: f64 = 1000.0;
 /// How long an agent works on a conversation of the backlog.
@@ -24,10 +26,10 @@ const WORK: Duration = Duration::from_millis(200);
 /// Agents who are given what comes without being asked.
 fn policy(agents: usize, capacity: u32) -> String {
     let agents: String = (0..agents)
-        .map(|n| format!("[agents.a{n:05}]\nqueues = [\"support\"]\ncapacity = {capacity}\nauto_accept = true\n"))
+        .map(|n| format!("[agents.a{n:04}]\nqueues = [\"q\"]\ncapacity = {capacity}\nauto_accept = true\n"))
         .collect();
     format!(
-        "default_queue = \"support\"\n[queues.support]\n[channels.chat]\ncapacity_weight = 25\nauto_accept = true\n\
+        "default_queue = \"q\"\n[queues.q]\n[channels.chat]\ncapacity_weight = 25\nauto_accept = true\n\
          [timing]\nagent_silence_ms = 600000\nwrap_up_ms = 0\n{agents}"
     )
 }
@@ -71,7 +73,7 @@ impl World {
     }
 
     fn agent(&self, tenant: usize, n: usize) -> Commander {
-        let agent = AgentId::new(format!("a{n:05}")).expect("a name");
+        let agent = AgentId::new(format!("a{n:04}")).expect("a name");
         Commander::new(self.bus.clone(), self.tenants[tenant].clone(), agent)
     }
 
@@ -143,6 +145,51 @@ impl World {
         latencies
     }
 
+    /// The same bytes at the same rate, only stored, by a client that does nothing else: what this machine can do.
+    async fn bare(&self, rate: f64, seconds: u64) -> Vec<Duration> {
+        let stream = Stream {
+            name: "BENCH".to_owned(),
+            subjects: vec!["bench.>".to_owned()],
+            retention: Retention::Limits,
+            full_refuses: true,
+            bytes_max: None,
+            age_max: None,
+            message_bytes_max: None,
+            duplicate_window: Duration::from_secs(120),
+            replicas: 1,
+        };
+        self.bus.ensure(&Topology { streams: vec![stream], ..Topology::default() }).await.expect("a stream");
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let count = (rate * seconds as f64) as usize;
+        let began = tokio::time::Instant::now();
+        let mut flying = futures_util::stream::FuturesUnordered::new();
+        let mut latencies = Vec::with_capacity(count);
+        for n in 0..count {
+            let due = began + Duration::from_secs_f64(n as f64 / rate);
+            while let Ok(Some(latency)) = tokio::time::timeout_at(due, flying.next()).await {
+                latencies.push(latency);
+            }
+            tokio::time::sleep_until(due).await;
+            let envelope = crate::path::envelope(&self.tenants[0], n, format!("bare/{n}"));
+            let publish = Publish {
+                subject: "bench.in".to_owned(),
+                payload: Encoding::MsgPack.encode(&envelope).expect("encoded").into(),
+                content_type: Some(Encoding::MsgPack.content_type()),
+                msg_id: Some(format!("bare/{n}")),
+                ..Publish::default()
+            };
+            flying.push(async move {
+                self.bus.publish(publish).await.expect("stored");
+                due.into_std().elapsed()
+            });
+        }
+        while let Some(latency) = flying.next().await {
+            latencies.push(latency);
+        }
+        latencies.sort_unstable();
+        latencies
+    }
+
     async fn wait_for(&self, count: usize) {
         let count = u32::try_from(count).expect("a count");
         let all = tokio::time::timeout(Duration::from_secs(120), self.assigned.acquire_many(count)).await;
@@ -183,21 +230,27 @@ fn told(latencies: &[Duration]) -> String {
 pub async fn run(quick: bool) {
     let seconds = if quick { 3 } else { 10 };
     for sync_interval in ["100ms", "always"] {
-        for agents in [10, 100, 1_000, 10_000] {
-            let world = World::start(sync_interval, 1, agents, 1_000_000).await;
+        for (rate, agents) in
+            [(RATE / 4.0, 10), (RATE / 2.0, 10), (RATE, 10), (RATE, 100), (RATE, 1_000), (RATE, 10_000)]
+        {
+            let world = World::start(sync_interval, 1, agents, 100_000).await;
             world.sign_in(agents).await;
             world.listen(None).await;
-            let latencies = world.steady(RATE, seconds).await;
+            let before = Cpu::of(&world.daemon);
+            let latencies = world.steady(rate, seconds).await;
+            let spent = Cpu::of(&world.daemon).since(&before, latencies.len());
             println!(
-                "sync_interval {sync_interval}: {agents} agents, {RATE:.0} new conversations/s: posted -> assigned {} (target p99 20 ms)",
+                "sync_interval {sync_interval}: {agents} agents, {rate:.0} new conversations/s: posted -> assigned {} (target p99 20 ms)",
                 told(&latencies)
             );
+            println!("  CPU of each: {spent}");
             println!("  turns: {}", turns(&world.daemon).await);
+            println!("  the same only stored: {}", told(&world.bare(rate, seconds).await));
             drop(world.daemon);
         }
     }
     for tenants in [1, 10, 100] {
-        let world = World::start("100ms", tenants, 10, 1_000_000).await;
+        let world = World::start("100ms", tenants, 10, 100_000).await;
         world.sign_in(10).await;
         world.listen(None).await;
         let latencies = world.steady(RATE, seconds).await;

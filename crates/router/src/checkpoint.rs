@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::error::Error;
 use crate::progress::Watch;
-use crate::recover::SNAPSHOTS;
+use crate::recover::{SNAPSHOTS, aside};
 
 /// Snapshots that are kept.
 pub(crate) const KEEP: usize = 2;
@@ -42,8 +42,11 @@ pub(crate) async fn store(
     (mut outputs, mut readside): (Watch, Watch),
 ) -> Result<Checkpoint, Error> {
     let object = name(shard, seq);
-    let sha256 = digest(&snapshot);
-    bus.objects(SNAPSHOTS).await?.put(&object, Bytes::from(snapshot)).await?;
+    let snapshot = Bytes::from(snapshot);
+    // Of a large shard that takes long enough to be in the way of whatever else this thread would do.
+    let whole = snapshot.clone();
+    let sha256 = aside(move || digest(&whole)).await?;
+    bus.objects(SNAPSHOTS).await?.put(&object, snapshot).await?;
     if !outputs.reached(seq).await || !readside.reached(seq).await {
         return Err(Error::new(crate::ErrorKind::Stopping, "the writers stopped"));
     }

@@ -7,7 +7,18 @@ use bus::{Bus, Publish};
 use contract::answer::Context;
 use contract::feed::{FeedItem, Heartbeat, RING_ITEMS, Since, Sync};
 use contract::{AgentId, Encoding, EventRecord, TenantId, Timestamp, subject};
+use serde::Serialize;
 use tracing::debug;
+
+/// A [`FeedItem`] of what lies elsewhere: an item is written once for each agent, and a record can be large.
+#[derive(Serialize)]
+struct ItemOf<'a> {
+    epoch: u64,
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a Context>,
+    record: &'a EventRecord,
+}
 
 /// One agent's feed as its router keeps it.
 #[derive(Default)]
@@ -60,8 +71,7 @@ impl Feeds {
         let payload = match encoding {
             Encoding::MsgPack => FeedItem::wrap(self.epoch, seq, context, encoded),
             Encoding::Json => {
-                let context = context.cloned().map(Box::new);
-                let item = FeedItem { epoch: self.epoch, seq, context, record: (**record).clone() };
+                let item = ItemOf { epoch: self.epoch, seq, context, record };
                 encoding.encode(&item).unwrap_or_default()
             }
         };
@@ -83,7 +93,7 @@ impl Feeds {
 
     /// Pushes the newest item again with our epoch; after a takeover nobody knows whether it arrived.
     pub(crate) async fn push_again(&mut self, agent: &AgentId, seq: u64, record: &Arc<EventRecord>) {
-        let item = FeedItem { epoch: self.epoch, seq, context: None, record: (**record).clone() };
+        let item = ItemOf { epoch: self.epoch, seq, context: None, record };
         let publish = Publish {
             subject: subject::feed(&record.tenant, agent, record.event.name()),
             payload: Encoding::Json.encode(&item).unwrap_or_default().into(),

@@ -805,7 +805,7 @@ impl Leader {
     }
 
     fn start_checkpoint(&mut self) {
-        let snapshot = match self.shard.snapshot(self.seq) {
+        let snapshot = match in_place(|| self.shard.snapshot(self.seq)) {
             Ok(snapshot) => snapshot,
             Err(error) => return error!(shard = self.shard_no, %error, "no snapshot could be taken"),
         };
@@ -959,6 +959,16 @@ async fn until(time: Option<tokio::time::Instant>) {
 }
 
 /// The end of a task, if there is one.
+/// Does what takes long where it has to be done, and lets other threads take over what else this one would have to do.
+fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    if Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread) {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
 async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,

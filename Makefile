@@ -56,12 +56,12 @@ upgrade: build ## this version after and beside an earlier one (PREVIOUS=<commit
 	cargo test --locked -p throughline-tests --test it -- upgrade --nocapture
 
 .PHONY: chaos
-chaos: build ## the long test on a cluster: 200 things go wrong (THROUGHLINE_CHAOS to change, THROUGHLINE_SEED to repeat)
+chaos: build ## the long tests: 200 things go wrong on a cluster, and three minutes without a server (THROUGHLINE_CHAOS to change, THROUGHLINE_SEED to repeat)
 	@THROUGHLINE_NATS_SERVER="$$(tools/fetch-nats-server.sh)"
 	export THROUGHLINE_NATS_SERVER
 	export THROUGHLINE_BIN=$(BIN)
-	export THROUGHLINE_CHAOS="$${THROUGHLINE_CHAOS:-200}"
-	cargo test --locked -p throughline-tests --test it -- chaos --nocapture
+	export THROUGHLINE_CHAOS="$${THROUGHLINE_CHAOS:-200}" THROUGHLINE_AWAY_SECONDS="$${THROUGHLINE_AWAY_SECONDS:-180}"
+	cargo test --locked -p throughline-tests --test it -- chaos away --nocapture
 
 .PHONY: bench
 bench: build ## the benches, as ratios to a bare publish loop

@@ -2,16 +2,27 @@
 //! the journal means the state that is live.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use contract::command::AgentQuery;
+use contract::event::decode_events;
+use contract::feed::{FeedItem, Since, Snapshot, Sync as Synced};
 use contract::journal::Position;
-use contract::{Event, EventRecord, subject};
+use contract::{ConversationId, Event, EventRecord, OfferId, subject};
 use engine::invariant::Auditor;
 use router::Tenant;
+use throughline_tests::daemon::TENANT;
 use throughline_tests::streams::{Journalled, tenant};
-use throughline_tests::{AgentTool, ChatClient, Daemon};
+use throughline_tests::{AgentTool, ChatClient, Daemon, PATIENCE, http, until};
+
+use crate::facts::{self, Hand, Report};
 
 /// The shard of the tenant "main" among eight.
 pub(crate) const SHARD: u16 = 0;
+/// How many of the newest items of each feed are compared one by one.
+const RECENT: u64 = 200;
+/// How many broken rules are told.
+const TOLD: usize = 40;
 
 /// Every fact of the journal, with its position.
 fn journalled(journal: &[Journalled]) -> Vec<(Position, Event)> {
@@ -62,15 +73,151 @@ pub(crate) fn transcript_is_exact(journal: &[Journalled], events: &[EventRecord]
 }
 
 /// The same of what is left of a journal: whoever hands a shard over takes a checkpoint, and lets go of what is before.
-/// A journal that is whole means the live state, too.
+/// A journal that is whole means the live state, too; of one that is not, [`facts_hold`] checks what facts say.
 pub(crate) fn rest_is_exact(journal: &[Journalled], events: &[EventRecord], live: &str) {
     transcript_is_ordered(events);
-    let Some(first) = journal.first().map(|record| record.seq) else { return };
+    let Some(first) = journal.first().map(|record| record.seq) else {
+        return println!("the journal is purged, and was not replayed");
+    };
     let rest: Vec<EventRecord> = events.iter().filter(|record| record.position.seq >= first).cloned().collect();
     transcript_is_exact(journal, &rest);
     if rest.len() == events.len() {
         assert_eq!(router::digest(&replay(journal)), live, "replaying the journal gives the live state");
+        println!("the journal is whole, and its {} records were replayed", journal.len());
+    } else {
+        println!("the journal is purged up to record {first}, and was not replayed");
     }
+}
+
+/// What facts alone say, over all that was ever decided: every rule that can be seen in them holds, and what the router
+/// has live of each of these agents is what they add up to.
+pub(crate) async fn facts_hold(daemon: &Daemon, tools: &[AgentTool]) {
+    let mut apart = Vec::new();
+    // What comes late moves a feed on while it is looked at.
+    for _ in 0..10 {
+        let mut live = Vec::new();
+        for tool in tools {
+            live.push(Live::of(tool).await);
+        }
+        let (seq, _) = live_digest(daemon).await;
+        let facts = all_facts(daemon, seq).await;
+        let report = facts::read(&facts);
+        let broken: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
+        let told = &broken[..broken.len().min(TOLD)];
+        assert!(broken.is_empty(), "rules are broken {} times in {} facts: {told:#?}", broken.len(), facts.len());
+        apart = live.iter().filter_map(|live| live.is_apart(&report)).collect();
+        if apart.is_empty() {
+            live.iter().for_each(|live| live.is_exact(&report));
+            return println!("{} facts keep the rules, and {} feeds are what they say", facts.len(), live.len());
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    panic!("feeds that are not as long as facts say: {apart:#?}");
+}
+
+/// Every fact of every tenant that was decided up to a record of the shard.
+async fn all_facts(daemon: &Daemon, through: u64) -> Vec<EventRecord> {
+    // Waits until all of them are written.
+    daemon.events(TENANT).await;
+    let bus = daemon.connect(bus::permissions::ADMIN).await;
+    let filter = format!("{}.event.*.*.*", subject::PREFIX);
+    let found = bus.collect(bus::topology::EVENTS, &filter, None).await.expect("the events");
+    let facts = found.iter().flat_map(|stored| {
+        let facts = decode_events(&stored.payload, stored.headers.get(contract::codec::CONTENT_TYPE));
+        facts.expect("facts").into_iter().map(|fact| fact.expect("a fact"))
+    });
+    facts.filter(|fact| fact.position.shard != SHARD || fact.position.seq <= through).collect()
+}
+
+/// What the router has live of an agent.
+struct Live {
+    head: u64,
+    snapshot: Snapshot,
+    /// The newest items of its feed, where the router still has them.
+    recent: Vec<FeedItem>,
+}
+
+impl Live {
+    async fn of(tool: &AgentTool) -> Self {
+        let ask = async |since| {
+            let synced = tool.commander().query::<Synced>(&AgentQuery::FeedSync { since }).await;
+            synced.unwrap_or_else(|refusal| panic!("a feed: {refusal}"))
+        };
+        let all = ask(None).await;
+        let recent = ask(Some(Since { seq: all.head.saturating_sub(RECENT) })).await;
+        let snapshot = all.snapshot.expect("who says nothing of what it has gets everything");
+        Self { head: all.head, snapshot, recent: recent.items }
+    }
+
+    /// The facts that are shown to the agent.
+    fn shown<'a>(&self, report: &'a Report) -> &'a [Position] {
+        report.feeds.get(&(tenant(TENANT), self.snapshot.agent.clone())).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// How long the feed is and should be, where that is not the same.
+    fn is_apart(&self, report: &Report) -> Option<String> {
+        let shown = self.shown(report).len() as u64;
+        (shown != self.head).then(|| format!("{}: {}, and facts say {shown}", self.snapshot.agent, self.head))
+    }
+
+    /// Each item is the fact that has its number; and the agent has what facts say.
+    fn is_exact(&self, report: &Report) {
+        let (agent, shown) = (&self.snapshot.agent, self.shown(report));
+        for item in &self.recent {
+            let at = usize::try_from(item.seq - 1).expect("few");
+            if let Some(position) = shown.get(at) {
+                assert_eq!(item.record.position, *position, "item {} of the feed of {agent}", item.seq);
+            }
+        }
+        let conversations: BTreeSet<ConversationId> =
+            self.snapshot.conversations.iter().map(|view| view.conversation).collect();
+        let offers: BTreeSet<OfferId> = self.snapshot.offers.iter().map(|view| view.offer).collect();
+        let live = Hand { load: self.snapshot.load, conversations, offers };
+        let said = report.hands.get(&(tenant(TENANT), agent.clone()));
+        assert_eq!(said, Some(&live), "{agent} has live what facts say");
+    }
+}
+
+/// No router has found a rule broken: neither one that is there, by what it counts, nor one that is gone, by what it
+/// wrote.
+pub(crate) async fn no_router_found_a_rule_broken(daemon: &Daemon, routers: &[String]) {
+    for address in routers {
+        let page = until(PATIENCE, "the numbers of a router", async || {
+            http::get(address, "/metrics").await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+        for line in page.body.lines().filter(|line| line.starts_with("router_invariant_violations_total")) {
+            assert!(line.ends_with(" 0"), "{address}: {line}");
+        }
+    }
+    let logs = daemon.logs();
+    let said: Vec<&str> = logs.lines().filter(|line| line.contains("an invariant does not hold")).collect();
+    assert!(said.is_empty(), "{said:#?}");
+}
+
+/// No offer flapped: for each time that a conversation came into a queue it was offered once, and that offer was
+/// accepted. For whoever knows that all agents were there, and took what they were offered.
+pub(crate) fn no_offer_flapped(events: &[EventRecord]) {
+    let mut counts: BTreeMap<ConversationId, (u32, u32, u32)> = BTreeMap::new();
+    let mut flaps = Vec::new();
+    for record in events {
+        match &*record.event {
+            Event::ConversationEnqueued { conversation, .. } => counts.entry(*conversation).or_default().0 += 1,
+            Event::OfferCreated { conversation, .. } => counts.entry(*conversation).or_default().1 += 1,
+            Event::OfferAccepted { conversation, .. } => counts.entry(*conversation).or_default().2 += 1,
+            Event::OfferDeclined { .. }
+            | Event::OfferExpired { .. }
+            | Event::OfferRescinded { .. }
+            | Event::AgentDisconnected { .. }
+            | Event::AgentLost { .. }
+            | Event::AgentNotResponding { .. } => flaps.push(format!("{}: {:?}", record.position, record.event)),
+            _ => {}
+        }
+    }
+    assert!(flaps.is_empty(), "{flaps:#?}");
+    let odd: Vec<_> = counts.iter().filter(|(_, (queued, made, taken))| queued != made || made != taken).collect();
+    assert!(odd.is_empty(), "conversations by how often they were queued, offered and accepted: {odd:?}");
+    assert!(!counts.is_empty(), "nothing was offered");
 }
 
 /// Each fact once, and in order on its subject.

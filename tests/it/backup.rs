@@ -1,57 +1,133 @@
 //! A backup of a running daemon, put into an empty bus: the same state, the same transcripts, and it goes on.
 
+use std::path::{Path, PathBuf};
+
+use contract::EventRecord;
 use nix::sys::signal::Signal;
 use throughline_tests::chat::Visit;
-use throughline_tests::{AgentTool, ChatClient, Daemon, PATIENCE, until};
+use throughline_tests::streams::Journalled;
+use throughline_tests::{AgentTool, ChatClient, Cluster, Daemon, PATIENCE, until};
 
 use crate::audit;
-use crate::crash::{Load, policy};
+use crate::crash::{Load, keeping_all};
+
+/// How many agents the policy has.
+const AGENTS: usize = 6;
+
+/// A machine that is gone, with what was known of it when its backup was taken.
+struct Lost {
+    /// Holds the folder.
+    _daemon: Daemon,
+    folder: PathBuf,
+    /// The record at which it rested for the backup.
+    held: u64,
+    /// The digest of the state after that record.
+    digest: String,
+    transcript: Vec<EventRecord>,
+}
+
+/// The digest of the state that a journal means after a record.
+fn meant(journal: &[Journalled], after: u64) -> String {
+    let until: Vec<_> = journal.iter().filter(|record| record.seq <= after).cloned().collect();
+    router::digest(&audit::replay(&until)).to_string()
+}
+
+impl Lost {
+    /// One that was saved in the middle of its work.
+    async fn under_load() -> Self {
+        let mut daemon = keeping_all().start().await;
+        let load = Load::start(&daemon, 10).await;
+        let folder = daemon.folder().join("backup");
+        // Two conversations' worth of answers, so that there is something to lose.
+        until(PATIENCE, "some answers", async || (load.answers() > 20).then_some(())).await;
+        let said = daemon.cli(&["backup", &folder.display().to_string()]).await;
+        println!("{}{}", said.stderr, said.stdout);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        // It goes on at once, and nothing is lost by the rest.
+        let (clients, tools) = load.settle().await;
+        audit::quiet(&daemon).await;
+        let events = daemon.events("main").await;
+        audit::nothing_lost_or_doubled(&events, &clients, &tools);
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("throughline-backup.json")).unwrap()).unwrap();
+        let held = manifest["held"][usize::from(audit::SHARD)]["seq"].as_u64().unwrap();
+        let transcript: Vec<_> = events.into_iter().filter(|record| record.position.seq <= held).collect();
+        assert!(transcript.len() > 40, "{}", transcript.len());
+        // Its journal means what it says of itself, so it can be asked what it was.
+        let (seq, live) = audit::live_digest(&daemon).await;
+        let journal = daemon.journal(audit::SHARD).await;
+        assert_eq!(meant(&journal, seq), live);
+        let digest = meant(&journal, held);
+        assert_ne!(digest, live, "it went on");
+        drop((clients, tools));
+        assert!(daemon.terminate().await.success());
+        Self { _daemon: daemon, folder, held, digest, transcript }
+    }
+
+    /// Another machine, which has everything and nothing else, and goes on.
+    async fn is_back(&self, other: &mut Daemon) {
+        other.start().await;
+        let journal = other.journal(audit::SHARD).await;
+        assert_eq!(meant(&journal, self.held), self.digest, "the same state");
+        // Nobody has written anything: what it began with is all that follows.
+        let (seq, live) = audit::live_digest(other).await;
+        let journal = other.journal(audit::SHARD).await;
+        assert_eq!(meant(&journal, seq), live, "and it is the state that the daemon has");
+        let after = other.events("main").await;
+        let known: Vec<_> = after.into_iter().filter(|record| record.position.seq <= self.held).collect();
+        assert_eq!(known, self.transcript, "the same transcripts");
+        let conversations = |list: serde_json::Value| list["value"].as_array().map(Vec::len);
+        let list = other.cli(&["conversation", "list", "--json"]).await.json();
+        assert_eq!(conversations(list), Some(10));
+        // What is said now has its place behind what was restored.
+        serves(other, "new").await;
+    }
+}
+
+/// All agents are there again, and a new customer is served by one of them.
+async fn serves(daemon: &Daemon, customer: &str) {
+    let mut tools = Vec::new();
+    for n in 0..AGENTS {
+        let answer = |text: &str| text.strip_prefix("new here: ").map(str::to_owned);
+        tools.push(AgentTool::automatic(daemon, &format!("a{n}"), answer).await);
+    }
+    let mut customer = ChatClient::open(daemon, customer, Visit::default()).await;
+    customer.say("new here: hello").await;
+    customer.hears("agent", "hello").await;
+}
+
+async fn restored(other: &Daemon, folder: &Path) {
+    let said = other.cli(&["restore", &folder.display().to_string()]).await;
+    assert_eq!(said.code, 0, "{}", said.stderr);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_under_load_restores_to_the_same_state() {
-    let daemon = Daemon::builder().policy(&policy()).start().await;
-    let load = Load::start(&daemon, 10).await;
-    let folder = daemon.folder().join("backup");
-    let path = folder.display().to_string();
-    // Two conversations' worth of answers, so that there is something to lose.
-    until(PATIENCE, "some answers", async || (load.answers() > 20).then_some(())).await;
-    let said = daemon.cli(&["backup", &path]).await;
-    println!("{}{}", said.stderr, said.stdout);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    // It goes on at once, and nothing is lost by the rest.
-    let (clients, tools) = load.settle().await;
-    audit::quiet(&daemon).await;
-    let events = daemon.events("main").await;
-    audit::nothing_lost_or_doubled(&events, &clients, &tools);
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.join("throughline-backup.json")).unwrap()).unwrap();
-    let held = manifest["held"][usize::from(audit::SHARD)]["seq"].as_u64().unwrap();
-    let before: Vec<_> = events.into_iter().filter(|record| record.position.seq <= held).collect();
-    assert!(before.len() > 40, "{}", before.len());
-    drop((clients, tools));
-
+    let lost = Lost::under_load().await;
     // Another machine with the same settings.
-    let mut other = Daemon::builder().policy(&policy()).prepare();
-    let restored = other.cli(&["restore", &path]).await;
-    assert_eq!(restored.code, 0, "{}", restored.stderr);
-    let again = other.cli(&["restore", &path]).await;
+    let mut other = keeping_all().prepare();
+    restored(&other, &lost.folder).await;
+    let again = other.cli(&["restore", &lost.folder.display().to_string()]).await;
     assert_eq!(again.code, 1);
     assert!(again.stderr.contains("the bus holds something already"), "{}", again.stderr);
-    other.start().await;
-    let after = other.events("main").await;
-    let known: Vec<_> = after.iter().filter(|record| record.position.seq <= held).cloned().collect();
-    assert_eq!(known, before, "the same transcripts");
-    let conversations = |list: serde_json::Value| list["value"].as_array().map(Vec::len);
-    let list = other.cli(&["conversation", "list", "--json"]).await.json();
-    assert_eq!(conversations(list), Some(10));
-    // New customers are served, and what they say has its place behind what was restored.
-    let agent = AgentTool::automatic(&other, "a0", |text| Some(format!("again: {text}"))).await;
-    let mut customer = ChatClient::open(&other, "new", Visit::default()).await;
-    customer.say("hello").await;
-    customer.hears("agent", "again: hello").await;
-    drop(agent);
+    lost.is_back(&mut other).await;
     other.signal(Signal::SIGTERM);
     assert!(other.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_of_one_machine_restores_into_a_cluster() {
+    let lost = Lost::under_load().await;
+    let mut other = keeping_all().on_a_cluster().prepare();
+    let mut cluster = Cluster::start(&other).await;
+    restored(&other, &lost.folder).await;
+    lost.is_back(&mut other).await;
+    // Each server has it all: it does without any of them.
+    let leader = until(PATIENCE, "a leader", async || cluster.leader(&other, "JOURNAL-0").await).await;
+    cluster.kill9(leader);
+    serves(&other, "later").await;
+    let journal = other.journal(audit::SHARD).await;
+    assert_eq!(meant(&journal, lost.held), lost.digest, "the same state");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use contract::command::AgentCommand;
+use contract::{ConversationId, Event, OfferId};
+use nix::sys::signal::Signal;
 use throughline_tests::chat::Visit;
 use throughline_tests::cluster::NAMES;
 use throughline_tests::{AgentTool, ChatClient, Cluster, Companion, Daemon, PATIENCE, until};
@@ -58,16 +61,35 @@ pub(crate) async fn audit_all(daemon: &Daemon, load: Load) {
     let events: Vec<_> = events.into_iter().filter(|record| record.position.seq <= seq).collect();
     audit::nothing_lost_or_doubled(&events, &clients, &tools);
     audit::rest_is_exact(&journal, &events, &live);
+    audit::facts_hold(daemon, &tools).await;
 }
 
 pub(crate) fn prepared() -> Daemon {
+    prepared_by(&policy())
+}
+
+fn prepared_by(policy: &str) -> Daemon {
     Daemon::builder()
-        .policy(&policy())
+        .policy(policy)
         .set("router.checkpoint_every_records", 1_000_000_000_u64)
         .set("router.checkpoint_every_ms", 86_400_000_u64)
         .with_only(&["channels", "wall"])
         .on_a_cluster()
         .prepare()
+}
+
+/// Each agent ends the conversation that it was given last, so that offers are made again.
+async fn some_end(load: &Load) {
+    for tool in &load.tools {
+        let held = tool.facts().iter().rev().find_map(|record| match &*record.event {
+            Event::ConversationAssigned { conversation, .. } => Some(*conversation),
+            _ => None,
+        });
+        if let Some(conversation) = held {
+            // It may have ended already.
+            let _ = tool.command(AgentCommand::ConversationClose { conversation, disposition: None }).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,9 +110,10 @@ async fn cluster_shares_shards_and_hands_them_over() {
     for _ in 0..2 {
         for _ in 0..2 {
             let (before, _) = epoch(&daemon).await;
+            some_end(&load).await;
             let began = Instant::now();
             let owner = if before.ends_with(&format!("-{}", first.pid())) { &mut first } else { &mut second };
-            owner.signal(nix::sys::signal::Signal::SIGTERM);
+            owner.signal(Signal::SIGTERM);
             until(PATIENCE, "another owner", async || (epoch(&daemon).await.0 != before).then_some(())).await;
             pauses.push(began.elapsed());
             owner.terminate().await;
@@ -104,6 +127,7 @@ async fn cluster_shares_shards_and_hands_them_over() {
     let bus = daemon.connect("router").await;
     for _ in 0..4 {
         let (before, _) = epoch(&daemon).await;
+        some_end(&load).await;
         let began = Instant::now();
         let owner = if before.ends_with(&format!("-{}", first.pid())) { &mut first } else { &mut second };
         owner.kill9();
@@ -114,6 +138,75 @@ async fn cluster_shares_shards_and_hands_them_over() {
     }
     println!("killed: another owner answers after {}", millis(pauses));
     audit_all(&daemon, load).await;
+    audit::no_offer_flapped(&daemon.events("main").await);
+}
+
+/// Whoever considers an offer may do so while the shard changes hands: it stands on, and nobody else is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_hand_overs_leave_offers_as_they_are() {
+    // The usual queue comes before by its name, so that it takes whatever no route fits.
+    let unhurried = "[queues.unhurried]\n[agents.slow]\nqueues = [\"unhurried\"]\ncapacity = 1000\n\
+                     [[routes]]\ntag = \"unhurried\"\nqueue = \"unhurried\"\n";
+    let lasting = policy().replace("capacity_weight = 25", "capacity_weight = 25\noffer_lease_ms = 300000");
+    let mut daemon = prepared_by(&(lasting + unhurried));
+    let _cluster = Cluster::start(&daemon).await;
+    let mut first = daemon.companion(&["router"]);
+    first.up().await;
+    daemon.start().await;
+    let mut second = daemon.companion(&["router"]);
+    leads(&second, 4..=4).await;
+    leads(&first, 4..=4).await;
+    let load = Load::start(&daemon, CUSTOMERS).await;
+    let slow = AgentTool::open(&daemon, "slow").await;
+    slow.available().await;
+    let mut pages = Vec::new();
+    let mut considered: Vec<(OfferId, ConversationId)> = Vec::new();
+    for round in 0..4 {
+        let mut page = ChatClient::open(&daemon, &format!("patient-{round}"), Visit::tagged("unhurried")).await;
+        page.say("take your time").await;
+        pages.push(page);
+        let another = |event: &Event| match event {
+            Event::OfferCreated { offer, conversation, .. } => {
+                Some((*offer, *conversation)).filter(|offer| !considered.contains(offer))
+            }
+            _ => None,
+        };
+        let offer = slow.sees("another offer", another).await;
+        considered.push(offer);
+        let (before, _) = epoch(&daemon).await;
+        let owner = if before.ends_with(&format!("-{}", first.pid())) { &mut first } else { &mut second };
+        // Others are offered, accepted and ended meanwhile.
+        let handed_over = async {
+            // The last one dies, and hands nothing over.
+            if round == 3 {
+                owner.kill9();
+            } else {
+                owner.signal(Signal::SIGTERM);
+            }
+            until(PATIENCE, "another owner", async || (epoch(&daemon).await.0 != before).then_some(())).await;
+            if round < 3 {
+                owner.terminate().await;
+            }
+            *owner = daemon.companion(&["router"]);
+            leads(owner, 4..=4).await;
+        };
+        tokio::join!(handed_over, some_end(&load));
+    }
+    // Each of them is still the agent's to accept: also the first, after four changes.
+    for (offer, _) in &considered {
+        slow.accept(*offer).await;
+    }
+    audit_all(&daemon, load).await;
+    let events = daemon.events("main").await;
+    audit::no_offer_flapped(&events);
+    for (offer, of) in considered {
+        let made = events.iter().filter_map(|record| match &*record.event {
+            Event::OfferCreated { offer, conversation, .. } if *conversation == of => Some(*offer),
+            _ => None,
+        });
+        assert_eq!(made.collect::<Vec<_>>(), [offer], "offers of {of}");
+    }
+    drop(pages);
 }
 
 /// In whatever order they start: channels before the first router, and while the bus has no majority.

@@ -97,6 +97,28 @@ fn deploy_alerts_fire_when_they_should() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
+/// An alert that nobody has seen fire may be one that cannot.
+#[test]
+fn deploy_every_alert_was_seen_to_fire_and_to_be_silent() {
+    let read = |name: &str| fs::read_to_string(root().join("deploy/prometheus").join(name)).unwrap();
+    let (rules, tests) = (read("throughline.rules.yml"), read("throughline.rules.test.yml"));
+    let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    let (mut fired, mut silent, mut alert) = (BTreeSet::new(), BTreeSet::new(), "");
+    for line in tests.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("alertname: ") {
+            alert = name;
+        }
+        match line {
+            "exp_alerts:" => fired.insert(alert),
+            "exp_alerts: []" => silent.insert(alert),
+            _ => false,
+        };
+    }
+    assert_eq!(fired, alerts, "each fires in the rules' test");
+    assert_eq!(silent, alerts, "and is silent in another case");
+}
+
 #[test]
 fn deploy_the_settings_of_a_cluster_are_in_order() {
     let settings = root().join("deploy/kubernetes/settings/throughline.toml");

@@ -17,7 +17,7 @@ fn builder(server: &MailServer) -> Builder {
 }
 
 /// A mail as bytes, for what no customer's program would send.
-fn eml(from: &str, subject: &str, id: &str, date: &str, text: &str) -> Vec<u8> {
+pub(crate) fn eml(from: &str, subject: &str, id: &str, date: &str, text: &str) -> Vec<u8> {
     format!(
         "From: {from}\r\nTo: {SUPPORT}\r\nSubject: {subject}\r\nMessage-ID: {id}\r\nDate: {date}\r\n\
          MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n"

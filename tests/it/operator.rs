@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use contract::Event;
 use contract::command::RefusalKind;
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use throughline_tests::agent::Habits;
 use throughline_tests::chat::Visit;
 use throughline_tests::daemon::{binary, command, free_port, is_alive, is_fast, run};
-use throughline_tests::{AgentTool, ChatClient, Daemon, PATIENCE, http, until};
+use throughline_tests::graph::{ACCESS_TOKEN, APP_SECRET, Graph, VERIFY_TOKEN};
+use throughline_tests::mail::{ANN, SUPPORT, password};
+use throughline_tests::{AgentTool, ChatClient, Daemon, MailServer, PATIENCE, Vendor, http, until, vendor};
 
 const EX_CONFIG: i32 = 78;
 
@@ -281,34 +284,72 @@ async fn operator_health_and_metrics() {
     daemon.terminate().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn operator_logs_hold_no_text_and_no_secrets() {
-    let text = "sentinel-of-a-private-matter";
-    let mut daemon = Daemon::builder().set("log.filter", "\"trace\"").start().await;
+/// What people write, and who they say they are.
+const TEXT: &str = "sentinel-of-a-private-matter";
+const NAME: &str = "sentinel-of-a-name";
+
+/// People write by chat, webhook, WhatsApp and mail, and are answered; a webhook is not understood, and the daemon dies in
+/// between. All of it is logged as far as anything is. Returns the daemon, which has ended, and a page's session.
+async fn all_is_said(format: &str) -> (Daemon, String) {
+    let hook = free_port();
+    let (graph, vendor, mail) = (Graph::start().await, Vendor::start(hook).await, MailServer::start().await);
+    let builder = Daemon::builder()
+        .set("log.filter", "\"trace\"")
+        .set("log.format", format!("{format:?}"))
+        .account("social-wa", &graph.whatsapp())
+        .account("email-support", &mail.account(""))
+        .env("META_SECRET", APP_SECRET)
+        .env("META_TOKEN", ACCESS_TOKEN)
+        .env("META_VERIFY", VERIFY_TOKEN);
+    let mut daemon = vendor.join(builder).start().await;
     let anna = AgentTool::automatic(&daemon, "anna", |text| Some(format!("re: {text}"))).await;
-    let visit = Visit { name: Some("sentinel-of-a-name".into()), ..Visit::default() };
+    let visit = Visit { name: Some(NAME.into()), ..Visit::default() };
     let mut page = ChatClient::open(&daemon, "gus", visit).await;
-    page.say(text).await;
-    page.hears("agent", &format!("re: {text}")).await;
+    page.say(TEXT).await;
+    page.hears("agent", &format!("re: {TEXT}")).await;
     let session = page.session().unwrap();
     page.cut().await;
     let (_, conversation) = anna.offered(None).await;
     anna.close(conversation, "solved").await;
     page.sees("closed").await;
-    daemon.restart().await;
-    page.say(text).await;
-    daemon.terminate().await;
 
-    let mut logs = daemon.logs();
-    for file in ["nats/nats-server.log", "nats/nats-server.out"] {
-        logs += &std::fs::read_to_string(daemon.data_dir().join(file)).unwrap_or_default();
-    }
+    let taken = vendor.says("e1", "chat-7", NAME, TEXT).await.expect("an answer");
+    assert_eq!(taken.status, 200, "{}", taken.body);
+    until(PATIENCE, "the vendor's answer", async || (!vendor.api.taken().is_empty()).then_some(())).await;
+    let odd = json!({ "type": "odd", "id": "e2", "chat": "chat-7", "from": NAME, "name": NAME, "text": TEXT });
+    assert_eq!(vendor.posts(odd).await.expect("an answer").status, 200);
+    until(PATIENCE, "the dead letter", async || (daemon.dead_letters("main").await.len() == 1).then_some(())).await;
+
+    let from = "16505551234";
+    let message = json!({ "id": "wamid.1", "from": from, "timestamp": (runtime::clock::now() / 1000).to_string(),
+        "type": "text", "text": { "body": TEXT } });
+    let value = json!({ "messaging_product": "whatsapp", "messages": [message],
+        "contacts": [{ "wa_id": from, "profile": { "name": NAME } }] });
+    assert_eq!(crate::social::say(hook, "wa", &crate::social::change(value)).await, Some(200));
+    until(PATIENCE, "the answer by WhatsApp", async || (!graph.taken().is_empty()).then_some(())).await;
+
+    let (sender, date) = (format!("{NAME} <{ANN}>"), "Thu, 01 Jan 2026 10:00:00 +0000");
+    mail.put(SUPPORT, &crate::email::eml(&sender, TEXT, "<first@customer.example>", date, TEXT));
+    mail.arrives(ANN, "the answer by mail", |mail| mail.from.as_deref() == Some(SUPPORT)).await;
+
+    daemon.restart().await;
+    page.say(TEXT).await;
+    daemon.terminate().await;
+    (daemon, session)
+}
+
+/// Neither what people wrote nor what lets somebody in.
+fn hold_no_text_and_no_secrets(logs: &str, daemon: &Daemon, session: &str) {
     assert!(logs.len() > 10_000, "something was logged");
     let found = |what: &str| logs.lines().find(|line| line.contains(what)).map(str::to_owned);
-    for what in [text, "sentinel-of-a-name"] {
+    for what in [TEXT, NAME] {
         assert_eq!(found(what), None, "what people write is in a log");
     }
-    assert_eq!(found(&session), None, "a session's token is in a log");
+    assert_eq!(found(session), None, "a session's token is in a log");
+    let mail = password(SUPPORT);
+    for secret in [vendor::SECRET, vendor::TOKEN, APP_SECRET, ACCESS_TOKEN, VERIFY_TOKEN, mail.as_str()] {
+        assert_eq!(found(secret), None, "an account's secret is in a log");
+    }
     let mut secrets = 0;
     for entry in std::fs::read_dir(daemon.data_dir().join("credentials")).unwrap().flatten() {
         let secret = std::fs::read_to_string(entry.path()).unwrap();
@@ -319,6 +360,44 @@ async fn operator_logs_hold_no_text_and_no_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operator_logs_hold_no_text_and_no_secrets() {
+    let (daemon, session) = all_is_said("text").await;
+    let mut logs = daemon.logs();
+    for file in ["nats/nats-server.log", "nats/nats-server.out"] {
+        logs += &std::fs::read_to_string(daemon.data_dir().join(file)).unwrap_or_default();
+    }
+    hold_no_text_and_no_secrets(&logs, &daemon, &session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_logs_for_machines_are_json_and_hold_no_more() {
+    let (daemon, session) = all_is_said("json").await;
+    hold_no_text_and_no_secrets(&daemon.logs(), &daemon, &session);
+    let lines = std::fs::read_to_string(daemon.folder().join("logs/daemon.err")).unwrap();
+    let mut parts = std::collections::BTreeSet::new();
+    for line in lines.lines() {
+        let said: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for name in ["timestamp", "level", "target"] {
+            assert!(said[name].is_string(), "{name} is not in {line}");
+        }
+        parts.extend(said["target"].as_str().and_then(|target| target.split("::").next()).map(str::to_owned));
+    }
+    for part in ["throughline", "throughline_adapter", "throughline_bus", "throughline_router"] {
+        assert!(parts.contains(part), "{part} says nothing: {parts:?}");
+    }
+}
+
+/// What the help of a subcommand says among other things.
+const HELP: [(&str, &[&str]); 6] = [
+    ("run", &["SIGTERM", "SIGHUP", "--only", "--config", "THROUGHLINE_CONFIG"]),
+    ("top", &["Watch", "--every-ms", "--once"]),
+    ("nats config", &["accounts.conf", "credentials/", "--out", "--node", "--store", "--tls-cert"]),
+    ("bench load", &["credentials", "--rate", "--seconds", "--customers", "--turns", "--html"]),
+    ("backup", &["Routing", "--within"]),
+    ("restore", &["empty", "FOLDER"]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operator_command_line_helps_itself() {
     let daemon = Daemon::builder().prepare();
     let help = daemon.cli(&["--help"]).await.ok();
@@ -327,9 +406,12 @@ async fn operator_command_line_helps_itself() {
     {
         assert!(help.contains(word), "{word} is not in {help}");
     }
-    let help = daemon.cli(&["run", "--help"]).await.ok();
-    for word in ["SIGTERM", "SIGHUP", "--only", "--config", "THROUGHLINE_CONFIG"] {
-        assert!(help.contains(word), "{word} is not in {help}");
+    for (command, words) in HELP {
+        let asked: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = daemon.cli(&asked).await.ok();
+        for word in words {
+            assert!(help.contains(word), "{word} is not in {help}");
+        }
     }
     assert!(daemon.cli(&["--version"]).await.ok().starts_with("throughline "));
     for shell in ["bash", "zsh", "fish"] {

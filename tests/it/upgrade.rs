@@ -90,7 +90,7 @@ async fn upgrade_of_one_process_after_the_other_stops_nothing() {
         (trail(&daemon).await > before).then_some(())
     })
     .await;
-    // The channels are replaced last; customers come back by themselves.
+    // The channels are replaced last; customers come back by themselves. What either version decided keeps the rules.
     daemon.signal(Signal::SIGTERM);
     daemon.ended().await;
     daemon.start().await;

@@ -36,6 +36,23 @@ impl Cluster {
     /// # Panics
     /// When they do not store.
     pub async fn start_on(daemon: &Daemon, wires: Option<&Wires>) -> Self {
+        Self::start_as(daemon, |at, config| match wires {
+            Some(wires) => wires.wired(at, &config),
+            None => config,
+        })
+        .await
+    }
+
+    /// The same, each server with tags by which streams are placed.
+    ///
+    /// # Panics
+    /// When they do not store.
+    pub async fn start_tagged(daemon: &Daemon, tags: [&[&str]; 3]) -> Self {
+        Self::start_as(daemon, |at, config| format!("server_tags: {:?}\n{config}", tags[at])).await
+    }
+
+    /// The same, with configs that are changed first.
+    async fn start_as(daemon: &Daemon, change: impl Fn(usize, String) -> String) -> Self {
         let folder = daemon.cluster_dir();
         let nodes = daemon.nodes();
         let store = folder.join("store").display().to_string();
@@ -50,12 +67,10 @@ impl Cluster {
             arguments.extend([*flag, file.as_str()]);
         }
         daemon.cli(&arguments).await.ok();
-        if let Some(wires) = wires {
-            for (at, name) in NAMES.iter().enumerate() {
-                let file = folder.join(format!("{name}.conf"));
-                let config = fs::read_to_string(&file).expect("the config");
-                fs::write(&file, wires.wired(at, &config)).expect("the config");
-            }
+        for (at, name) in NAMES.iter().enumerate() {
+            let file = folder.join(format!("{name}.conf"));
+            let config = fs::read_to_string(&file).expect("the config");
+            fs::write(&file, change(at, config)).expect("the config");
         }
         let program = nats_server().expect("a nats-server");
         let mut cluster = Self { folder, program, servers: Vec::new() };

@@ -42,6 +42,25 @@ pub async fn request(
     answer.map_err(|_| format!("{method} http://{address}{path}: no answer within {limit:?}"))?
 }
 
+/// Posts JSON with more lines in its head, each with its end.
+///
+/// # Errors
+/// As [`request`].
+pub async fn post(address: &str, path: &str, head: &str, body: &str, limit: Duration) -> Result<Response, String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let text = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{head}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(text.as_bytes()).await.map_err(|error| error.to_string())?;
+        read(&mut stream).await
+    };
+    let answer = tokio::time::timeout(limit, exchange).await;
+    answer.map_err(|_| format!("POST http://{address}{path}: no answer within {limit:?}"))?
+}
+
 async fn read(stream: &mut TcpStream) -> Result<Response, String> {
     let mut bytes = Vec::new();
     let head_end = loop {

@@ -19,6 +19,7 @@ pub mod phone_sms;
 pub mod phone_vonage;
 pub mod standin;
 pub mod streams;
+pub mod vendor;
 pub mod wires;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ pub use daemon::{Companion, Daemon, Output};
 pub use disk::Disk;
 pub use line::{Line, Manner};
 pub use mail::{Mail, MailServer};
+pub use vendor::Vendor;
 pub use wires::Wires;
 
 /// How long anything may take that should take moments: machines that run tests are busy.

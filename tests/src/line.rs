@@ -46,6 +46,8 @@ struct Shared {
     deafened: AtomicU64,
     open: AtomicUsize,
     taken: AtomicU64,
+    /// Bytes that came from the server.
+    brought: AtomicU64,
 }
 
 /// The line. Ends with its connections when it is dropped.
@@ -70,6 +72,7 @@ impl Line {
             deafened: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
+            brought: AtomicU64::new(0),
         });
         let task = tokio::spawn(listen(listener, (Ipv4Addr::LOCALHOST, port).into(), Arc::clone(&shared)));
         Self { port: own, shared, task }
@@ -110,6 +113,11 @@ impl Line {
     /// How many connections were taken so far.
     pub fn taken(&self) -> u64 {
         self.shared.taken.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes came from the server so far.
+    pub fn brought(&self) -> u64 {
+        self.shared.brought.load(Ordering::SeqCst)
     }
 }
 
@@ -171,6 +179,7 @@ async fn carry(client: TcpStream, server: SocketAddr, shared: &Shared) {
     let back = async {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            shared.brought.fetch_add(read as u64, Ordering::SeqCst);
             if silent.borrow().is_none() && pass(&buffer[..read], &mut to_client, shared).await.is_err() {
                 break;
             }

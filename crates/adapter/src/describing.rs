@@ -9,7 +9,9 @@ use std::time::Duration;
 use contract::envelope::{EnvelopeKind, Party, Role, SenderAuth, Signal, Thread};
 use contract::{AccountId, ChannelKind, Envelope, Millis, TenantId, Timestamp};
 use futures_util::FutureExt;
+use metrics::Gauge;
 use runtime::drain::Shutdown;
+use runtime::metrics::Counted;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -41,13 +43,23 @@ pub(crate) struct Ask {
     sender_auth: SenderAuth,
 }
 
+/// A question that waits.
+struct Waiting {
+    ask: Ask,
+    counted: Counted,
+}
+
 /// Where questions are put. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Asking(mpsc::Sender<Ask>);
+pub(crate) struct Asking {
+    questions: mpsc::Sender<Waiting>,
+    /// Shows how many wait.
+    queued: Gauge,
+}
 
 /// Who answers them.
 pub(crate) struct Describing {
-    asked: tokio::sync::Mutex<mpsc::Receiver<Ask>>,
+    asked: tokio::sync::Mutex<mpsc::Receiver<Waiting>>,
     pub(crate) targets: HashMap<(ChannelKind, TenantId, AccountId), Target>,
     recent: Mutex<HashSet<(ChannelKind, AccountId, String)>>,
 }
@@ -61,9 +73,10 @@ pub(crate) struct Target {
 
 /// The two ends.
 pub(crate) fn channel() -> (Asking, Describing) {
-    let (ask, asked) = mpsc::channel(WAITING_MAX);
+    let (questions, asked) = mpsc::channel(WAITING_MAX);
     let asked = tokio::sync::Mutex::new(asked);
-    (Asking(ask), Describing { asked, targets: HashMap::new(), recent: Mutex::default() })
+    let queued = metrics::gauge!(Metric::DescriptionsQueued.name());
+    (Asking { questions, queued }, Describing { asked, targets: HashMap::new(), recent: Mutex::default() })
 }
 
 impl Ask {
@@ -85,7 +98,7 @@ impl Ask {
 impl Asking {
     /// Puts a question, unless too many wait.
     pub(crate) fn put(&self, ask: Ask) {
-        let _ = self.0.try_send(ask);
+        let _ = self.questions.try_send(Waiting { ask, counted: Counted::one(&self.queued) });
     }
 }
 
@@ -98,7 +111,8 @@ impl Describing {
             workers.spawn(async move {
                 loop {
                     let next = this.asked.lock().await.recv().await;
-                    let Some(ask) = next else { return };
+                    let Some(Waiting { ask, counted }) = next else { return };
+                    drop(counted);
                     this.answer(ask).await;
                 }
             });

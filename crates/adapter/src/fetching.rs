@@ -15,6 +15,7 @@ use contract::limits::MESSAGE_BYTES_MAX;
 use contract::{AccountId, ChannelKind, Encoding, Envelope, SmolStr, TenantId, Timestamp};
 use futures_util::FutureExt;
 use runtime::drain::Shutdown;
+use runtime::metrics::Counted;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -145,6 +146,7 @@ impl Fetching {
         let mut jobs = self.bus.work_ahead(topology::FETCH, &durable, AHEAD_MAX).await?;
         let permits = Arc::new(Semaphore::new(CONCURRENCY_MAX));
         let mut tasks = tokio::task::JoinSet::new();
+        let in_flight = metrics::gauge!(Metric::FetchesInFlight.name(), "channel_kind" => self.kind.to_string());
         loop {
             while tasks.try_join_next().is_some() {}
             // The semaphore is never closed.
@@ -155,9 +157,9 @@ impl Fetching {
                 job = jobs.next() => job,
             };
             let Some(job) = job else { break };
-            let this = Arc::clone(&self);
+            let (this, counted) = (Arc::clone(&self), Counted::one(&in_flight));
             tasks.spawn(async move {
-                let _permit = permit;
+                let _held = (permit, counted);
                 this.work(job).await;
             });
         }

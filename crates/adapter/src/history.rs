@@ -5,8 +5,8 @@ use std::time::Duration;
 use bus::{Bus, ErrorKind, Publish};
 use contract::command::{Refusal, RefusalKind, Reply, Request};
 use contract::envelope::Account;
-use contract::outbound::{ThreadHistory, ThreadWait};
-use contract::{Encoding, SmolStr, TenantId, codec, subject};
+use contract::outbound::{ShardLag, ThreadHistory, ThreadWait};
+use contract::{Encoding, Millis, SmolStr, TenantId, codec, subject};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -17,6 +17,10 @@ use crate::telemetry::Metric;
 /// The verbs.
 const HISTORY: &str = "thread.history";
 const WAIT: &str = "thread.wait";
+const LAG: &str = "shard.lag";
+/// What can wait where it is, as mail in its mailbox, waits there while the router is this far behind: what somebody waits
+/// for goes first.
+const BULK_WAITS_FROM: Millis = Millis::from_secs(5);
 /// How long one question waits for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long it is asked again; a takeover of a shard takes less than a second.
@@ -33,6 +37,7 @@ pub struct History {
     bus: Bus,
     history: SmolStr,
     wait: SmolStr,
+    lag: SmolStr,
 }
 
 /// The arguments on the wire; the verb is in the subject.
@@ -47,6 +52,9 @@ struct Args<'a> {
 struct WaitArgs<'a> {
     thread: &'a str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct LagArgs {}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +82,7 @@ impl std::error::Error for HistoryError {}
 impl History {
     pub(crate) fn new(bus: Bus, tenant: &TenantId, account: &Account) -> Self {
         let subject = |verb| SmolStr::from(subject::channel_query(tenant, &account.kind, &account.id, verb));
-        Self { bus, history: subject(HISTORY), wait: subject(WAIT) }
+        Self { bus, history: subject(HISTORY), wait: subject(WAIT), lag: subject(LAG) }
     }
 
     /// The next messages of a thread after `after`, at most `limit` of them, or the newest where `after` is 0.
@@ -92,6 +100,33 @@ impl History {
     /// When no router answers within the budget, or it refuses.
     pub async fn wait(&self, thread: &str, budget: Duration) -> Result<ThreadWait, HistoryError> {
         counted(self.ask(&self.wait, WaitArgs { thread }, budget).await)
+    }
+
+    /// Why what can wait where it is should wait now, if it should: for channels whose senders do not expect an answer within
+    /// the minute, and whose messages are safe where they are. Where no router runs there is nobody to be slowed down: what
+    /// comes waits in the stream then, as far as there is room.
+    pub async fn bulk_waits(&self) -> Option<String> {
+        let question = Publish {
+            subject: self.lag.to_string(),
+            payload: encode(LagArgs {}).ok()?.into(),
+            content_type: Some(Encoding::MsgPack.content_type()),
+            ..Publish::default()
+        };
+        let answer = match self.bus.request(question, ANSWER_WITHIN).await {
+            Ok(answer) => answer,
+            // Or a router of an earlier version, which knows no such question.
+            Err(error) if error.kind == ErrorKind::NoResponders => return None,
+            Err(error) => return Some(format!("the router does not say how far behind it is: {}", error.kind)),
+        };
+        let lag = decode::<ShardLag>(answer.headers.get(codec::CONTENT_TYPE), &answer.payload);
+        match counted(lag) {
+            Ok(ShardLag { behind_ms }) if behind_ms < BULK_WAITS_FROM => None,
+            Ok(ShardLag { behind_ms }) => {
+                let behind = behind_ms.0 / 1000;
+                Some(format!("the router is {behind} s behind, and those who wait for an answer go first"))
+            }
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -192,5 +227,9 @@ mod tests {
         let bytes = Encoding::Json.encode(&refused).unwrap();
         assert!(matches!(decode::<ThreadHistory>(None, &bytes), Err(HistoryError::Refused(_))));
         assert!(matches!(decode::<ThreadWait>(None, b"\xc1"), Err(HistoryError::Malformed(_))));
+        assert_eq!(
+            encode(LagArgs {}).map(|bytes| Encoding::MsgPack.decode::<serde_json::Value>(&bytes, 64).unwrap()),
+            Ok(serde_json::json!({ "id": "", "args": {} }))
+        );
     }
 }

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use bus::{Ack, Bus, ErrorKind, Publish};
 use bytes::Bytes;
-use contract::envelope::Invalid;
+use contract::envelope::{EnvelopeKind, Invalid};
 use contract::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, RECORD_ENVELOPES_MAX};
 use contract::{AccountId, ChannelKind, Encoding, Envelope, TenantId};
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 use runtime::redact::Redactor;
 use runtime::trace;
 use sha2::Digest;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::BoxFuture;
 use crate::backoff::Backoff;
-use crate::batch::{Batcher, Bounds};
+use crate::batch::{Batcher, Bounds, Class};
 use crate::telemetry::Metric;
 
 /// How long a record is tried before its envelopes are refused.
@@ -146,6 +146,7 @@ struct Shared {
     accept_seconds: Histogram,
     records: Counter,
     retried: Counter,
+    waiting: Gauge,
 }
 
 struct Item {
@@ -192,6 +193,7 @@ impl Inbound {
             accept_seconds: metrics::histogram!(Metric::AcceptSeconds.name(), labels.iter()),
             records: metrics::counter!(Metric::Records.name(), labels.iter()),
             retried: metrics::counter!(Metric::Retried.name(), labels.iter()),
+            waiting: metrics::gauge!(Metric::InboundQueued.name(), labels.iter()),
         };
         Self { shared: Arc::new(shared), redactor: None }
     }
@@ -216,10 +218,10 @@ impl Inbound {
             let mut found = false;
             without.texts_mut(&mut |text| found |= redactor.redact_in(text));
             if found {
-                return shared.submit(&without).inspect_err(|error| shared.count_refusal(error));
+                return shared.submit(&without, None).inspect_err(|error| shared.count_refusal(error));
             }
         }
-        shared.submit(envelope).inspect_err(|error| shared.count_refusal(error))
+        shared.submit(envelope, None).inspect_err(|error| shared.count_refusal(error))
     }
 
     /// Takes out what must not be stored. Returns whether there was anything.
@@ -231,8 +233,9 @@ impl Inbound {
     }
 
     /// [`submit`](Self::submit) of an envelope that went through [`redact`](Self::redact).
-    pub(crate) fn submit_redacted(&self, envelope: &Envelope) -> Result<Ticket, AcceptError> {
-        self.shared.submit(envelope).inspect_err(|error| self.shared.count_refusal(error))
+    /// `parent` is the trace that it is part of.
+    pub(crate) fn submit_redacted(&self, envelope: &Envelope, parent: Option<&str>) -> Result<Ticket, AcceptError> {
+        self.shared.submit(envelope, parent).inspect_err(|error| self.shared.count_refusal(error))
     }
 
     /// Returns when nothing waits and nothing is in flight.
@@ -262,7 +265,7 @@ impl Future for Ticket {
 // === impl Shared ===
 
 impl Shared {
-    fn submit(self: &Arc<Self>, envelope: &Envelope) -> Result<Ticket, AcceptError> {
+    fn submit(self: &Arc<Self>, envelope: &Envelope, parent: Option<&str>) -> Result<Ticket, AcceptError> {
         let ours =
             envelope.tenant == self.tenant && envelope.account.kind == self.kind && envelope.account.id == self.account;
         if !ours {
@@ -275,14 +278,20 @@ impl Shared {
             return Err(AcceptError::TooLarge { bytes });
         }
         let (answer, answered) = oneshot::channel();
-        let mut span = trace::start("accept", trace::Kind::Producer, None);
+        let mut span = trace::start("accept", trace::Kind::Producer, parent);
         if trace::is_on() {
             span.set("channel.kind", self.kind.to_string());
             span.set("channel.account", self.account.to_string());
             span.set("tenant", self.tenant.to_string());
         }
         let item = Item { encoded, fingerprint: envelope.fingerprint(), span, handed_in: Instant::now(), answer };
-        self.batcher().push(envelope.thread.key.clone(), bytes, item).map_err(|_| AcceptError::Busy)?;
+        let depth = {
+            let mut batcher = self.batcher();
+            let key = envelope.thread.key.clone();
+            batcher.push(key, class_of(envelope), bytes, item).map_err(|_| AcceptError::Busy)?;
+            batcher.depth()
+        };
+        self.gauge(depth);
         self.pump();
         Ok(Ticket { answer: answered })
     }
@@ -298,12 +307,20 @@ impl Shared {
     /// Stores one record and answers for everything in it.
     async fn carry(self: Arc<Self>) {
         self.beginning.store(false, Ordering::Release);
-        let batch = self.batcher().take();
+        let (batch, depth) = {
+            let mut batcher = self.batcher();
+            (batcher.take(), batcher.depth())
+        };
+        self.gauge(depth);
         let Some(batch) = batch else { return };
         // Too much for one record, perhaps.
         self.pump();
         let outcome = self.store(record(&batch.items, &self.subject)).await;
-        let behind = self.batcher().finish(batch.lanes, outcome.is_err());
+        let (behind, depth) = {
+            let mut batcher = self.batcher();
+            (batcher.finish(batch.lanes, outcome.is_err()), batcher.depth())
+        };
+        self.gauge(depth);
         match &outcome {
             Ok(ack) => {
                 self.records.increment(1);
@@ -361,6 +378,11 @@ impl Shared {
         }
     }
 
+    fn gauge(&self, waiting: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        self.waiting.set(waiting as f64);
+    }
+
     fn count_refusal(&self, error: &AcceptError) {
         metrics::counter!(
             Metric::Refused.name(),
@@ -375,6 +397,11 @@ impl Shared {
         // The batcher does not panic half-way through a change.
         self.batcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nobody waits for what became of a message, while a customer waits for an answer to one.
+fn class_of(envelope: &Envelope) -> Class {
+    if envelope.kind == EnvelopeKind::Receipt { Class::Bulk } else { Class::Interactive }
 }
 
 /// One envelope as it is, several as an array of envelopes.

@@ -6,10 +6,12 @@
 //! order after a crash, so a command waits for the one it names as `after`.
 //!
 //! The accounts of a kind share one consumer, but not their troubles: each has a share of what is held and of what is
-//! sent at once, and what is over it goes back to the stream for a while.
+//! sent at once, and what is over it goes back to the stream for a while. What agents write goes before what the program
+//! says by itself: that has half of the share at most, and waits for the rate limit while agents' answers do.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,9 +26,11 @@ use contract::{
     AccountId, ChannelKind, CodecError, Encoding, Millis, SmolStr, TenantId, Timestamp, codec, subject, token,
 };
 use futures_util::FutureExt;
+use metrics::Gauge;
 use runtime::drain::Shutdown;
+use runtime::metrics::Counted;
 use runtime::trace;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -80,13 +84,46 @@ pub(crate) struct Target {
 pub(crate) struct Share {
     held: Arc<Semaphore>,
     sending: Arc<Semaphore>,
+    /// What of it is for what nobody of ours wrote.
+    automatic: Arc<Semaphore>,
+    /// How many answers of agents wait for the rate limit.
+    asking: Arc<AtomicUsize>,
 }
 
 impl Share {
     /// The share of one of `accounts`.
     pub(crate) fn of(accounts: usize) -> Self {
-        let part = |all: usize| Arc::new(Semaphore::new((all / accounts.max(1)).max(SHARE_MIN)));
-        Self { held: part(HELD_MAX), sending: part(CONCURRENCY_MAX) }
+        let part = |all: usize| (all / accounts.max(1)).max(SHARE_MIN);
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            held: places(part(HELD_MAX)),
+            sending: places(part(CONCURRENCY_MAX)),
+            automatic: places(part(CONCURRENCY_MAX) / 2),
+            asking: Arc::default(),
+        }
+    }
+}
+
+/// Somebody's answer waits for the rate limit.
+struct Asking<'a>(&'a AtomicUsize);
+
+impl<'a> Asking<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Share {
+    fn room(&self, automatic: bool) -> Result<Room, TryAcquireError> {
+        let place = automatic.then(|| Arc::clone(&self.automatic).try_acquire_owned()).transpose()?;
+        Ok((Arc::clone(&self.held).try_acquire_owned()?, place))
     }
 }
 
@@ -98,6 +135,9 @@ pub(crate) struct Outbound {
     pub(crate) ledger: Ledger,
     lanes: Mutex<HashMap<Lane, VecDeque<Work>>>,
     waiting: Mutex<HashMap<SmolStr, (Instant, u32)>>,
+    /// Show how many commands are held, and how many of them are being sent.
+    queued: Gauge,
+    in_flight: Gauge,
 }
 
 type Lane = (TenantId, AccountId, SmolStr);
@@ -106,8 +146,12 @@ struct Work {
     job: Job,
     command: OutCommand,
     /// Held until the job is answered, so that what is held is bounded: of the kind, and of the account.
-    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _permits: (OwnedSemaphorePermit, Option<Room>),
+    _counted: Counted,
 }
+
+/// What an account's share has for a command: its place among what is held, and among that what is automatic.
+type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// What the stream is told.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +178,9 @@ impl Outbound {
         targets: HashMap<(TenantId, AccountId), Target>,
         ledger: Ledger,
     ) -> Self {
-        Self { kind, bus, targets, ledger, lanes: Mutex::default(), waiting: Mutex::default() }
+        let gauge = |metric: Metric| metrics::gauge!(metric.name(), "channel_kind" => kind.to_string());
+        let (queued, in_flight) = (gauge(Metric::CommandsQueued), gauge(Metric::CommandsInFlight));
+        Self { kind, bus, targets, ledger, lanes: Mutex::default(), waiting: Mutex::default(), queued, in_flight }
     }
 
     /// Works until the drain begins, then finishes what is held.
@@ -169,16 +215,17 @@ impl Outbound {
         let room = match self.target(&command) {
             // What to do with it is found out without waiting for anything.
             None => Ok(None),
-            Some(target) => Arc::clone(&target.share.held).try_acquire_owned().map(Some),
+            Some(target) => target.share.room(command.automatic()).map(Some),
         };
+        let counted = Counted::one(&self.queued);
         match room {
-            Ok(own) => self.dispatch(Work { job, command, _permits: (permit, own) }),
+            Ok(own) => self.dispatch(Work { job, command, _permits: (permit, own), _counted: counted }),
             Err(_) => {
                 self.count("over_share");
                 let wait = OVER_SHARE.wait(deliveries_before(&job).min(5));
                 tokio::spawn(async move {
                     self.answer(job, Verdict::Again(wait)).await;
-                    drop(permit);
+                    drop((permit, counted));
                 });
             }
         }
@@ -215,7 +262,7 @@ impl Outbound {
         }
         tokio::spawn(async move {
             let mut next = Some(work);
-            while let Some(Work { job, command, _permits }) = next {
+            while let Some(Work { job, command, _permits, _counted }) = next {
                 let verdict = self.handle(&job, &command).await;
                 self.answer(job, verdict).await;
                 let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,6 +284,7 @@ impl Outbound {
             return Verdict::Again(Duration::from_secs(job.deliveries.clamp(1, 30)));
         };
         let _place = self.place(target, job).await;
+        let _counted = Counted::one(&self.in_flight);
         let retry = target.channel.retry();
         let end_of_life = end_of_life(command, retry.life);
         let durable = target.channel.ledger() == LedgerMode::Durable;
@@ -271,8 +319,16 @@ impl Outbound {
             }
         }
         if let Some(rate) = &target.rate {
+            let automatic = command.automatic();
+            let _asking = (!automatic).then(|| Asking::of(&target.share.asking));
+            let begun = Instant::now();
             loop {
-                let took = rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+                let took = if automatic && target.share.asking.load(Ordering::Relaxed) > 0 {
+                    // As long as anybody has ever waited for a token without going back to the stream.
+                    Err(if begun.elapsed() < RATE_WAIT_MAX { AFTER_BACKOFF.first } else { RATE_WAIT_MAX * 2 })
+                } else {
+                    rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+                };
                 match took {
                     Ok(()) => break,
                     Err(wait) if wait > RATE_WAIT_MAX => return Verdict::Again(wait),

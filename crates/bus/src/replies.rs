@@ -6,6 +6,7 @@
 //! starts when the publish does (not when its future is first polled), and an entry nobody polls
 //! any more still goes away in time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +15,14 @@ use futures_util::StreamExt;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::metric::Metric;
+use crate::metric::{Metric, Share};
 
 /// How many answers may be awaited at once. More wait their turn; since every entry has a deadline
 /// that needs nobody to poll it, the turn always comes. The inbox holds four times as many, so an
 /// answer is never dropped.
 pub(crate) const IN_FLIGHT_MAX: usize = 16_384;
+/// How many may wait their turn; whoever comes on top is refused at once.
+const QUEUED_MAX: usize = 4 * IN_FLIGHT_MAX;
 
 /// How exactly timeouts are kept.
 const TICK: Duration = Duration::from_millis(20);
@@ -103,7 +106,18 @@ pub(crate) struct Replies {
     prefix: String,
     table: Mutex<Table>,
     permits: Semaphore,
+    /// How many wait for a permit.
+    queued: AtomicUsize,
     busy: Notify,
+}
+
+/// Somebody who waits for a permit.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// An answer that is awaited.
@@ -119,6 +133,7 @@ impl Replies {
             prefix,
             table: Mutex::new(Table::default()),
             permits: Semaphore::new(IN_FLIGHT_MAX),
+            queued: AtomicUsize::new(0),
             busy: Notify::new(),
         })
     }
@@ -133,11 +148,21 @@ impl Replies {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot; `None` when none came free before the deadline.
+    /// A place among those who wait for a permit; `None` when too many do.
+    fn line_up(&self) -> Option<Turn<'_>> {
+        let before = self.queued.fetch_add(1, Ordering::Relaxed);
+        let turn = Turn(&self.queued);
+        (before < QUEUED_MAX).then_some(turn)
+    }
+
+    /// Takes a slot; `None` when none came free before the deadline, or too many wait for one.
     pub(crate) async fn register(&self, subject: Subject, deadline: Instant) -> Option<Entry> {
         let permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
-            Err(_) => tokio::time::timeout_at(deadline, self.permits.acquire()).await.ok()?.ok()?,
+            Err(_) => {
+                let _turn = self.line_up()?;
+                tokio::time::timeout_at(deadline, self.permits.acquire()).await.ok()?.ok()?
+            }
         };
         permit.forget();
         let (sender, receiver) = oneshot::channel();
@@ -200,10 +225,14 @@ impl Replies {
         self.disconnected();
     }
 
-    /// Keeps the deadlines; sleeps while nothing is awaited.
+    /// Keeps the deadlines, and shows how much is awaited; sleeps while nothing is.
     pub(crate) async fn keep_time(self: Arc<Self>) {
+        let (mut in_flight, mut queued) = (Share::of(Metric::RequestsInFlight), Share::of(Metric::RequestsQueued));
         loop {
-            if self.table().used == 0 {
+            let (used, waiting) = (self.table().used, self.queued.load(Ordering::Relaxed));
+            in_flight.show(used);
+            queued.show(waiting);
+            if used == 0 && waiting == 0 {
                 self.busy.notified().await;
             }
             tokio::time::sleep(TICK).await;
@@ -230,6 +259,20 @@ mod tests {
         assert!(matches!(second.receiver.await, Ok(Outcome::Timeout)));
         assert_eq!(replies.permits.available_permits(), IN_FLIGHT_MAX);
         clock.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_wait_any_more_is_refused_at_once() {
+        let replies = Replies::new("_INBOX.x.".into());
+        let _all = replies.permits.try_acquire_many(u32::try_from(IN_FLIGHT_MAX).unwrap()).unwrap();
+        let (began, patience) = (Instant::now(), Duration::from_secs(60));
+        replies.queued.store(QUEUED_MAX, Ordering::Relaxed);
+        assert!(replies.register("a".into(), began + patience).await.is_none());
+        assert_eq!((began.elapsed(), replies.queued.load(Ordering::Relaxed)), (Duration::ZERO, QUEUED_MAX));
+        replies.queued.store(0, Ordering::Relaxed);
+        assert!(replies.register("a".into(), began + patience).await.is_none());
+        assert!(began.elapsed() >= patience);
+        assert_eq!(replies.queued.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::subject::PREFIX;
 use contract::token;
+use serde::Deserialize;
 
 /// When a stream lets go of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,36 @@ pub enum Retention {
     WorkQueue,
 }
 
-/// A stream, always on disk.
+/// On what streams are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// On the servers' disks.
+    #[default]
+    File,
+    /// In the servers' memory: what no server holds any more is gone.
+    Memory,
+}
+
+/// On which servers of a cluster streams are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Placement {
+    /// Those of this cluster; `None`: of the one that is asked.
+    pub cluster: Option<String>,
+    /// Those that have all these tags.
+    pub tags: Vec<String>,
+}
+
+/// How much is kept, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// How many bytes; `None`: as the disk allows.
+    pub bytes_max: Option<u64>,
+    /// How long a message stays; `None`: for ever.
+    pub age_max: Option<Duration>,
+}
+
+/// A stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
     /// Its name.
@@ -63,6 +93,8 @@ pub struct Bucket {
     pub history: u8,
     /// How long a value stays; `None`: for ever.
     pub age_max: Option<Duration>,
+    /// How many bytes its objects take (objects only); `None`: as the disk allows.
+    pub bytes_max: Option<u64>,
     /// Single values may lapse (key-value only).
     pub per_message_ttl: bool,
     /// An object bucket instead of a key-value one.
@@ -80,6 +112,73 @@ pub struct Topology {
     pub consumers: Vec<Consumer>,
     /// The buckets.
     pub buckets: Vec<Bucket>,
+    /// On what streams and buckets are kept.
+    pub storage: Storage,
+    /// On which servers they are. `None` leaves them where they are, and a placement that somebody else gave them;
+    /// an empty one takes that away.
+    pub placement: Option<Placement>,
+    /// The streams, by their full names, that a lower limit may take messages out of. Of all others it is refused.
+    pub may_drop: Vec<String>,
+    /// The streams, by their full names, that a shorter age may take messages out of: nothing in them is still to be
+    /// done.
+    pub may_lapse: Vec<String>,
+}
+
+/// What is kept, as operators call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// What came in and is not decided yet.
+    In,
+    /// What is to be sent.
+    Out,
+    /// The facts.
+    Events,
+    /// What could not be processed.
+    Dead,
+    /// Attachments, and what providers sent as it was.
+    Media,
+}
+
+/// What of Throughline's streams and buckets is for the operator to say. The journal is not: it is the truth, and its
+/// owner lets go of what a checkpoint holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// On how many servers.
+    pub replicas: usize,
+    /// On what.
+    pub storage: Storage,
+    /// On which servers; see [`Topology::placement`].
+    pub placement: Option<Placement>,
+    /// How many bytes each `IN` holds before it refuses.
+    pub in_bytes_max: u64,
+    /// Of `OUT`, which refuses when it is full.
+    pub out: Limits,
+    /// Of `EVENTS`.
+    pub events: Limits,
+    /// Of `DEAD`.
+    pub dead: Limits,
+    /// Of the attachments.
+    pub media: Limits,
+    /// What a lower limit may take messages out of.
+    pub may_drop: Vec<Kept>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        let for_days = |days: u32| Limits { bytes_max: None, age_max: Some(days * DAY) };
+        Self {
+            replicas: 1,
+            storage: Storage::File,
+            placement: None,
+            in_bytes_max: 1 << 30,
+            out: for_days(7),
+            events: for_days(90),
+            dead: for_days(30),
+            media: Limits::default(),
+            may_drop: Vec::new(),
+        }
+    }
 }
 
 /// The stream of what channels send to customers.
@@ -120,6 +219,8 @@ pub const MEDIA: &str = "tl-media";
 const OUT_PENDING_MAX: u32 = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
+/// How long it is known what was sent, at least.
+const LEDGER_AGE: Duration = Duration::from_secs(7 * 86_400);
 /// The least the server takes: where ids are not used for deduplication, they cost nothing.
 const DUPLICATE_WINDOW_MIN: Duration = Duration::from_millis(100);
 
@@ -170,83 +271,145 @@ fn stream(name: String, subject: String, replicas: usize) -> Stream {
 
 fn bucket(name: &str, replicas: usize) -> Bucket {
     let name = name.to_owned();
-    Bucket { name, history: 1, age_max: None, per_message_ttl: false, objects: false, replicas }
+    Bucket { name, history: 1, age_max: None, bytes_max: None, per_message_ttl: false, objects: false, replicas }
+}
+
+fn key_value_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+fn object_stream(bucket: &str) -> String {
+    format!("OBJ_{bucket}")
+}
+
+impl Bucket {
+    /// The name of the stream behind it.
+    pub(crate) fn stream_name(&self) -> String {
+        if self.objects { object_stream(&self.name) } else { key_value_stream(&self.name) }
+    }
+}
+
+impl Kept {
+    /// The streams that hold it, by their full names.
+    fn streams(self, shards: u16) -> Vec<String> {
+        match self {
+            Self::In => (0..shards).map(in_stream).collect(),
+            Self::Out => vec![OUT.to_owned()],
+            Self::Events => vec![EVENTS.to_owned()],
+            Self::Dead => vec![DEAD.to_owned()],
+            Self::Media => vec![object_stream(MEDIA)],
+        }
+    }
 }
 
 impl Topology {
-    /// Everything behind the subjects of `CONTRACT.md`, section 2, and the buckets.
+    /// Everything behind the subjects of `CONTRACT.md`, section 2, and the buckets, as they are where nobody said
+    /// otherwise.
     #[must_use]
     pub fn throughline(shards: u16, replicas: usize, kinds: &[&str]) -> Self {
-        let mut streams = Vec::new();
-        for shard in 0..shards {
-            streams.push(Stream {
-                bytes_max: Some(1 << 30),
-                // A larger one would be refused by its reader anyway, and would not fit into a dead letter.
-                message_bytes_max: Some(contract::limits::RECORD_MESSAGE_BYTES_MAX),
-                ..stream(in_stream(shard), contract::subject::inbound_all(shard), replicas)
-            });
-            // Nothing is ever dropped from the truth; its owner purges behind the checkpoint.
-            streams.push(Stream {
-                duplicate_window: DUPLICATE_WINDOW_MIN,
-                ..stream(journal_stream(shard), contract::subject::journal_all(shard), replicas)
-            });
-        }
-        streams.push(Stream {
-            retention: Retention::WorkQueue,
-            age_max: Some(7 * DAY),
-            ..stream(OUT.into(), format!("{PREFIX}.out.*.*.*"), replicas)
-        });
-        // What a provider said while the router was away may be older than that, not what is to be fetched for it:
-        // providers keep media for some days at most.
-        streams.push(Stream {
-            retention: Retention::WorkQueue,
-            age_max: Some(7 * DAY),
-            ..stream(FETCH.into(), format!("{PREFIX}.fetch.*.*.*"), replicas)
-        });
-        // Order and uniqueness of the facts are kept by their expected sequences.
-        streams.push(Stream {
-            full_refuses: false,
-            age_max: Some(90 * DAY),
-            duplicate_window: DUPLICATE_WINDOW_MIN,
-            ..stream(EVENTS.into(), format!("{PREFIX}.event.*.*.*"), replicas)
-        });
-        streams.push(Stream {
-            full_refuses: false,
-            age_max: Some(30 * DAY),
-            ..stream(DEAD.into(), format!("{PREFIX}.dead.*.*"), replicas)
-        });
-
-        let consumer = |stream: &str, noun: &str, durable: String, kind: &str| Consumer {
-            stream: stream.into(),
-            durable,
-            filter: Some(format!("{PREFIX}.{noun}.*.{}.*", token::encode(kind))),
-            ack_wait: Duration::from_secs(30),
-            // What one account cannot send now counts until it comes again, and must not hold up the others of its
-            // kind: an adapter takes what it has room for and gives the rest back with a delay.
-            ack_pending_max: OUT_PENDING_MAX,
-            // The adapter's SDK decides when to give up, and says so.
-            deliveries_max: 0,
-        };
-        let out = kinds.iter().map(|kind| consumer(OUT, "out", out_consumer(kind), kind));
-        let fetch = kinds.iter().map(|kind| consumer(FETCH, "fetch", fetch_consumer(kind), kind));
-        let consumers = out.chain(fetch).collect();
-
-        let mut buckets: Vec<Bucket> = [CUSTOMERS, IDENTITIES, CONVERSATIONS, AGENTS, POLICY, CHANNELS]
-            .into_iter()
-            .map(|name| bucket(name, replicas))
-            .collect();
-        // So that a value is overwritten only when the next one is there.
-        for named in buckets.iter_mut().filter(|bucket| [CUSTOMERS, IDENTITIES].contains(&bucket.name.as_str())) {
-            named.history = 2;
-        }
-        buckets.push(Bucket { per_message_ttl: true, ..bucket(MEMBERS, replicas) });
-        buckets.push(Bucket { age_max: Some(7 * DAY), ..bucket(LEDGER, replicas) });
-        buckets.push(bucket(CURSORS, replicas));
-        buckets.push(Bucket { age_max: Some(90 * DAY), ..bucket(MEMORY, replicas) });
-        buckets.push(Bucket { objects: true, ..bucket(SNAPSHOTS, replicas) });
-        buckets.push(Bucket { objects: true, ..bucket(MEDIA, replicas) });
-        Self { streams, consumers, buckets }
+        Self::shaped(shards, kinds, &Shape { replicas, ..Shape::default() })
     }
+
+    /// The same, as the operator wants it.
+    #[must_use]
+    pub fn shaped(shards: u16, kinds: &[&str], shape: &Shape) -> Self {
+        Self {
+            streams: streams(shards, shape),
+            consumers: consumers(kinds),
+            buckets: buckets(shape),
+            storage: shape.storage,
+            placement: shape.placement.clone(),
+            may_drop: shape.may_drop.iter().flat_map(|kept| kept.streams(shards)).collect(),
+            // How long facts are kept is for the operator to say, and privacy asks for less rather than more. The ledger
+            // follows OUT, and is lowered only with it.
+            may_lapse: vec![EVENTS.to_owned(), key_value_stream(LEDGER)],
+        }
+    }
+}
+
+fn streams(shards: u16, shape: &Shape) -> Vec<Stream> {
+    let replicas = shape.replicas;
+    let mut streams = Vec::new();
+    for shard in 0..shards {
+        streams.push(Stream {
+            bytes_max: Some(shape.in_bytes_max),
+            // A larger one would be refused by its reader anyway, and would not fit into a dead letter.
+            message_bytes_max: Some(contract::limits::RECORD_MESSAGE_BYTES_MAX),
+            ..stream(in_stream(shard), contract::subject::inbound_all(shard), replicas)
+        });
+        // Nothing is ever dropped from the truth; its owner purges behind the checkpoint.
+        streams.push(Stream {
+            duplicate_window: DUPLICATE_WINDOW_MIN,
+            ..stream(journal_stream(shard), contract::subject::journal_all(shard), replicas)
+        });
+    }
+    streams.push(Stream {
+        retention: Retention::WorkQueue,
+        bytes_max: shape.out.bytes_max,
+        age_max: shape.out.age_max,
+        ..stream(OUT.into(), format!("{PREFIX}.out.*.*.*"), replicas)
+    });
+    // What a provider said while the router was away may be older than that, not what is to be fetched for it:
+    // providers keep media for some days at most.
+    streams.push(Stream {
+        retention: Retention::WorkQueue,
+        age_max: Some(7 * DAY),
+        ..stream(FETCH.into(), format!("{PREFIX}.fetch.*.*.*"), replicas)
+    });
+    // Order and uniqueness of the facts are kept by their expected sequences.
+    streams.push(Stream {
+        full_refuses: false,
+        bytes_max: shape.events.bytes_max,
+        age_max: shape.events.age_max,
+        duplicate_window: DUPLICATE_WINDOW_MIN,
+        ..stream(EVENTS.into(), format!("{PREFIX}.event.*.*.*"), replicas)
+    });
+    streams.push(Stream {
+        full_refuses: false,
+        bytes_max: shape.dead.bytes_max,
+        age_max: shape.dead.age_max,
+        ..stream(DEAD.into(), format!("{PREFIX}.dead.*.*"), replicas)
+    });
+    streams
+}
+
+fn consumers(kinds: &[&str]) -> Vec<Consumer> {
+    let consumer = |stream: &str, noun: &str, durable: String, kind: &str| Consumer {
+        stream: stream.into(),
+        durable,
+        filter: Some(format!("{PREFIX}.{noun}.*.{}.*", token::encode(kind))),
+        ack_wait: Duration::from_secs(30),
+        // What one account cannot send now counts until it comes again, and must not hold up the others of its
+        // kind: an adapter takes what it has room for and gives the rest back with a delay.
+        ack_pending_max: OUT_PENDING_MAX,
+        // The adapter's SDK decides when to give up, and says so.
+        deliveries_max: 0,
+    };
+    let out = kinds.iter().map(|kind| consumer(OUT, "out", out_consumer(kind), kind));
+    let fetch = kinds.iter().map(|kind| consumer(FETCH, "fetch", fetch_consumer(kind), kind));
+    out.chain(fetch).collect()
+}
+
+fn buckets(shape: &Shape) -> Vec<Bucket> {
+    let replicas = shape.replicas;
+    let mut buckets: Vec<Bucket> = [CUSTOMERS, IDENTITIES, CONVERSATIONS, AGENTS, POLICY, CHANNELS]
+        .into_iter()
+        .map(|name| bucket(name, replicas))
+        .collect();
+    // So that a value is overwritten only when the next one is there.
+    for named in buckets.iter_mut().filter(|bucket| [CUSTOMERS, IDENTITIES].contains(&bucket.name.as_str())) {
+        named.history = 2;
+    }
+    buckets.push(Bucket { per_message_ttl: true, ..bucket(MEMBERS, replicas) });
+    // Whatever may still come again is known to have been sent.
+    let ledger_age = shape.out.age_max.map(|age| age.max(LEDGER_AGE));
+    buckets.push(Bucket { age_max: ledger_age, ..bucket(LEDGER, replicas) });
+    buckets.push(bucket(CURSORS, replicas));
+    buckets.push(Bucket { age_max: Some(90 * DAY), ..bucket(MEMORY, replicas) });
+    buckets.push(Bucket { objects: true, ..bucket(SNAPSHOTS, replicas) });
+    let Limits { bytes_max, age_max } = shape.media;
+    buckets.push(Bucket { objects: true, bytes_max, age_max, ..bucket(MEDIA, replicas) });
+    buckets
 }
 
 #[cfg(test)]
@@ -265,5 +428,45 @@ mod tests {
         assert_eq!(topology.streams[0].subjects, ["tl.v1.in.0.*.*.*"]);
         let lapsing: Vec<_> = topology.buckets.iter().filter(|bucket| bucket.per_message_ttl).collect();
         assert_eq!(lapsing.len(), 1);
+        assert_eq!((topology.storage, &topology.placement), (Storage::File, &None));
+    }
+
+    #[test]
+    fn what_the_operator_says_is_in_its_stream_and_in_no_other() {
+        let usual = Topology::throughline(2, 1, &["chat"]);
+        let days = |bytes_max, days: u32| Limits { bytes_max, age_max: Some(days * DAY) };
+        let shape = Shape {
+            in_bytes_max: 1,
+            out: days(Some(2), 14),
+            events: days(Some(3), 30),
+            dead: days(Some(4), 60),
+            media: days(Some(5), 365),
+            may_drop: vec![Kept::In, Kept::Media],
+            ..Shape::default()
+        };
+        let topology = Topology::shaped(2, &["chat"], &shape);
+        let told = |name: &str| {
+            let stream = topology.streams.iter().find(|stream| stream.name == name).unwrap();
+            (stream.bytes_max, stream.age_max)
+        };
+        assert_eq!((told("IN-0"), told("IN-1")), ((Some(1), None), (Some(1), None)));
+        assert_eq!(told(OUT), (Some(2), Some(14 * DAY)));
+        assert_eq!(told(EVENTS), (Some(3), Some(30 * DAY)));
+        assert_eq!(told(DEAD), (Some(4), Some(60 * DAY)));
+        let named = |topology: &Topology, name: &str| {
+            topology.buckets.iter().find(|bucket| bucket.name == name).cloned().unwrap()
+        };
+        let media = named(&topology, MEDIA);
+        assert_eq!((media.bytes_max, media.age_max), (Some(5), Some(365 * DAY)));
+        // What was sent is known for as long as it may come again.
+        assert_eq!(named(&topology, LEDGER).age_max, Some(14 * DAY));
+        assert_eq!(topology.may_drop, ["IN-0", "IN-1", "OBJ_tl-media"]);
+        for name in ["JOURNAL-0", "JOURNAL-1", FETCH] {
+            let find = |topology: &Topology| topology.streams.iter().find(|stream| stream.name == name).cloned();
+            assert_eq!(find(&topology), find(&usual), "{name}");
+        }
+        for bucket in usual.buckets.iter().filter(|bucket| ![LEDGER, MEDIA].contains(&bucket.name.as_str())) {
+            assert_eq!(&named(&topology, &bucket.name), bucket);
+        }
     }
 }

@@ -29,6 +29,8 @@ const KIND: &str = "chat";
 /// How fast one address may open sockets, in the long run.
 const OPENS_PER_SECOND: f64 = 10.0;
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked at how much waits for sockets.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Live chat, to be registered with the daemon.
 #[must_use]
@@ -64,6 +66,8 @@ pub(crate) struct Account {
     pub(crate) by_visitor: Arc<Quota<SmolStr>>,
     /// How often an address asks to go on by another channel.
     pub(crate) switches: Arc<Quota<IpAddr>>,
+    /// Shows how much of what pages sent is being stored.
+    pub(crate) tickets: metrics::Gauge,
     sockets: watch::Sender<usize>,
 }
 
@@ -147,6 +151,7 @@ impl Account {
             by_ip: Arc::new(Quota::new(settings.connections_per_ip_max, OPENS_PER_SECOND, burst)),
             by_visitor: Arc::new(Quota::new(visitors, settings.messages_per_second_max, settings.messages_burst_max)),
             switches: Arc::new(Quota::hourly(settings.switches_per_ip_hour_max)),
+            tickets: gauge(Metric::TicketsInFlight, &context),
             sockets: watch::Sender::new(0),
             context,
             settings,
@@ -156,12 +161,8 @@ impl Account {
     /// A socket is open until what this returns is dropped.
     pub(crate) fn opened(self: &Arc<Self>) -> Open {
         self.sockets.send_modify(|count| *count += 1);
-        self.gauge().increment(1.0);
+        gauge(Metric::Sockets, &self.context).increment(1.0);
         Open(Arc::clone(self))
-    }
-
-    fn gauge(&self) -> metrics::Gauge {
-        metrics::gauge!(Metric::Sockets.name(), "channel_account" => self.place.account.id.to_string())
     }
 
     /// Gives a message to the sockets of its thread; how many there are.
@@ -198,9 +199,15 @@ impl Account {
     async fn listen(&self) -> Result<(), OpenError> {
         let mut signals = self.context.live.subscribe().await.map_err(|error| OpenError::new("live signals", error))?;
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let queued = gauge(Metric::PushesQueued, &self.context);
         loop {
             tokio::select! {
-                () = self.context.shutdown.draining() => return Ok(()),
+                () = self.context.shutdown.draining() => {
+                    // Nobody looks any more.
+                    queued.set(0.0);
+                    return Ok(());
+                }
                 signal = signals.next() => match signal {
                     Some(Signal::Live(live)) => self.signal(&live),
                     Some(Signal::Command(command)) => {
@@ -218,6 +225,10 @@ impl Account {
                     self.by_visitor.sweep(now);
                     self.switches.sweep(now);
                 }
+                _ = look.tick() => {
+                    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+                    queued.set(self.hub.waiting() as f64);
+                }
             }
         }
     }
@@ -226,7 +237,7 @@ impl Account {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.sockets.send_modify(|count| *count -= 1);
-        self.0.gauge().decrement(1.0);
+        gauge(Metric::Sockets, &self.0.context).decrement(1.0);
     }
 }
 
@@ -265,6 +276,10 @@ impl Channel for Running {
             Ok(())
         })
     }
+}
+
+fn gauge(metric: Metric, context: &Context) -> metrics::Gauge {
+    metrics::gauge!(metric.name(), "channel_account" => context.account.id.to_string())
 }
 
 fn frame_of(live: &outbound::Live) -> ServerFrame {

@@ -113,6 +113,12 @@ impl Hub {
         given
     }
 
+    /// How much waits for all sockets together.
+    pub(crate) fn waiting(&self) -> usize {
+        let of = |(_, sender): &(u64, mpsc::Sender<Push>)| sender.max_capacity() - sender.capacity();
+        self.threads.iter().map(|thread| thread.value().sockets.iter().map(of).sum::<usize>()).sum()
+    }
+
     /// A thread was found to be of a conversation.
     pub(crate) fn learn(&self, thread: &str, conversation: ConversationId) {
         let Some(mut of) = self.threads.get_mut(thread) else { return };
@@ -186,7 +192,12 @@ mod tests {
         for seq in 0..QUEUE_MAX as u64 {
             assert_eq!(hub.push("t", &message(seq)), 1);
         }
+        let other = hub.join("u".into());
+        hub.push("u", &Push::Refresh);
+        assert_eq!(hub.waiting(), QUEUE_MAX + 1);
+        drop(other);
         assert_eq!(hub.push("t", &message(999)), 0);
+        assert_eq!(hub.waiting(), 0, "nothing comes for it any more");
         let mut held = 0;
         while slow.pushes.recv().await.is_some() {
             held += 1;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use adapter::runtime::metrics::Counted;
 use adapter::{OpenError, Shutdown};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, State, WebSocketUpgrade};
@@ -98,6 +99,7 @@ async fn accept(listener: TcpListener, accounts: Arc<Accounts>, shutdown: Shutdo
         .route("/chat/{account}/socket", get(upgrade))
         .with_state(accounts);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = metrics::gauge!(Metric::Connections.name());
     loop {
         let accepted = tokio::select! {
             () = shutdown.draining() => return,
@@ -117,9 +119,10 @@ async fn accept(listener: TcpListener, accounts: Arc<Accounts>, shutdown: Shutdo
             continue;
         };
         let (app, shutdown) = (app.clone(), shutdown.clone());
+        let counted = Counted::one(&connections);
         tokio::spawn(async move {
             serve(stream, peer, app, shutdown).await;
-            drop(permit);
+            drop((permit, counted));
         });
     }
 }

@@ -11,6 +11,7 @@ use adapter::contract::outbound::{Author, Live, ThreadHistory};
 use adapter::contract::{SmolStr, Timestamp};
 use adapter::history::{HistoryError, LIMIT_MAX};
 use adapter::inbound::Ticket;
+use adapter::runtime::metrics::Counted;
 use adapter::{AcceptError, Accepted, BoxFuture};
 use axum::extract::ws::{CloseFrame, Message as WsMessage, Utf8Bytes, WebSocket};
 use futures_util::StreamExt;
@@ -29,8 +30,10 @@ use crate::{render, session};
 
 /// A page that does not take a frame for so long is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// Most messages of one socket that wait to be stored.
+/// Most messages of one socket that wait to be stored …
 const TICKETS_MAX: usize = 32;
+/// … and with its receipts.
+const PENDING_MAX: usize = TICKETS_MAX + 8;
 /// Least time between two typing signals that are passed on.
 const TYPING_EVERY: Duration = Duration::from_millis(500);
 /// How long receipts are gathered.
@@ -412,7 +415,7 @@ impl Socket {
         };
         match self.account.context.inbound.submit(&envelope) {
             Ok(ticket) => {
-                self.pending.push(pending(stored, ticket));
+                self.await_ticket(stored, ticket);
                 Ok(())
             }
             Err(error) => self.not_stored(ws, id, &error).await,
@@ -619,9 +622,23 @@ impl Socket {
         }
     }
 
+    fn await_ticket(&mut self, stored: Stored, ticket: Ticket) {
+        let counted = Counted::one(&self.account.tickets);
+        self.pending.push(Box::pin(async move {
+            let outcome = ticket.await;
+            drop(counted);
+            (stored, outcome)
+        }));
+    }
+
     /// Reports how far the page is: what it showed, and what it has beyond that.
     fn report(&mut self) {
         self.receipts_at = None;
+        if self.pending.len() + 2 > PENDING_MAX {
+            // Later, when it says the same and more.
+            self.report_soon();
+            return;
+        }
         let mut due = Vec::new();
         if self.seen.at > self.seen.reported {
             self.seen.reported = self.seen.at;
@@ -635,7 +652,7 @@ impl Socket {
             let receipt = normalize::receipt(&self.account.place, &self.visitor, status.clone(), seq, adapter::now());
             // Refused at once means too much waits; the next mark says the same and more.
             if let Ok(ticket) = self.account.context.inbound.submit(&receipt) {
-                self.pending.push(pending(Stored::Receipt(status, seq), ticket));
+                self.await_ticket(Stored::Receipt(status, seq), ticket);
             }
         }
     }
@@ -657,10 +674,6 @@ impl Socket {
 /// Whole milliseconds, at least one.
 fn whole_ms(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-fn pending(stored: Stored, ticket: Ticket) -> Pending {
-    Box::pin(async move { (stored, ticket.await) })
 }
 
 /// The outcome of a fetch that is under way; never, when none is.

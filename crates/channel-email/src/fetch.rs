@@ -43,6 +43,8 @@ pub(crate) struct Fetcher {
 enum Stop {
     Mailbox(ImapFailure),
     Bus(String),
+    /// Others go first: the mail waits in its mailbox.
+    Behind(String),
     /// Another process reads the folder and was faster; begin anew.
     Overtaken,
 }
@@ -98,6 +100,10 @@ impl Fetcher {
                     Metric::Reconnects.count("bus");
                     (why, BACKOFF.wait(tries), State::Degraded)
                 }
+                Stop::Behind(why) => {
+                    Metric::Reconnects.count("behind");
+                    (why, BACKOFF.wait(tries), State::Degraded)
+                }
                 Stop::Overtaken => continue,
             };
             tracing::warn!(channel.account = %context.account.id, why, tries, "the mailbox is not being read");
@@ -142,7 +148,7 @@ impl Fetcher {
                             tokio::time::sleep(BACKOFF.wait(0)).await;
                         }
                         Err(stop) => {
-                            if matches!(stop, Stop::Bus(_)) {
+                            if matches!(stop, Stop::Bus(_) | Stop::Behind(_)) {
                                 mailbox.close().await;
                             }
                             return stop;
@@ -253,6 +259,9 @@ impl Fetcher {
                 if mail.bytes > self.mail_bytes_max || misses.is(folder, first.uid) {
                     break;
                 }
+            }
+            if let Some(why) = self.intake.context.history.bulk_waits().await {
+                return Err(Stop::Behind(why));
             }
             let (together, behind) = rest.split_at(count);
             self.take_some(mailbox, folder, together, only_ids, misses).await?;

@@ -22,6 +22,7 @@ mod page;
 mod provider;
 mod slack;
 mod telegram;
+mod telemetry;
 mod typing;
 mod viber;
 mod whatsapp;

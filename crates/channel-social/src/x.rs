@@ -36,6 +36,7 @@ use crate::piece::{self, Piece};
 use crate::provider::{Claims, Provider, Signature, Trust};
 use crate::query;
 use crate::read::{At, shown};
+use crate::telemetry::Metric;
 
 /// Where the signature is.
 const SIGNATURE: Signature =
@@ -452,9 +453,16 @@ impl Channel for Account {
         Box::pin(async move {
             let mut typing = self.typing.lock().await;
             let mut look = tokio::time::interval(LOOK_EVERY);
+            let account = self.context.account.id.to_string();
+            let queued = metrics::gauge!(Metric::TypingQueued.name(), "channel_account" => account);
             loop {
+                #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+                queued.set(typing.len() as f64);
                 tokio::select! {
-                    () = self.context.shutdown.draining() => return Ok(()),
+                    () = self.context.shutdown.draining() => {
+                        queued.set(0.0);
+                        return Ok(());
+                    }
                     who = typing.recv() => match who {
                         Some(who) => self.show_typing(who, adapter::now()).await,
                         // The listener lets go of the account only when it ends.

@@ -496,6 +496,9 @@ pub enum ChannelQuery {
         /// The thread's key.
         thread: SmolStr,
     },
+    /// How far the account's shard is behind. What can wait elsewhere, as mail in its mailbox, waits there while it is.
+    #[serde(rename = "shard.lag")]
+    ShardLag {},
 }
 
 /// The payload of a command: the client's id, and the arguments of the verb in the subject.

@@ -205,6 +205,15 @@ pub struct Way {
     pub asks_address: bool,
 }
 
+/// The answer to `shard.lag`: how far what is decided is behind what has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ShardLag {
+    /// How long ago the input that is decided next was stored; 0 where none waits.
+    pub behind_ms: Millis,
+}
+
 /// The answer to `thread.wait`: how it stands with whoever waits on a thread.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

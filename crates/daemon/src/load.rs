@@ -83,6 +83,8 @@ pub(crate) struct Load {
 struct Sent {
     due: Instant,
     begins: bool,
+    /// An agent has it.
+    seen: bool,
 }
 
 /// What is known of all messages.
@@ -110,7 +112,10 @@ fn text_of(content: &[Part]) -> &str {
 impl Book {
     /// An agent has it.
     fn seen(&self, key: &str) {
-        if let Some(sent) = lock(&self.sent).get(key) {
+        if let Some(sent) = lock(&self.sent).get_mut(key)
+            // What was not answered comes again with whatever the customer begins next.
+            && !std::mem::replace(&mut sent.seen, true)
+        {
             lock(&self.stages).seen(sent.due.elapsed(), sent.begins);
         }
     }
@@ -292,7 +297,7 @@ impl World {
     fn send(&self, customer: u64, key: String, due: Instant, begins: bool) {
         let Some((channel, envelope)) = self.message(customer, &key) else { return };
         let Some((_, door)) = self.doors.get(channel) else { return };
-        lock(&self.book.sent).insert(key, Sent { due, begins });
+        lock(&self.book.sent).insert(key, Sent { due, begins, seen: false });
         let (book, ticket) = (Arc::clone(&self.book), door.submit(&envelope));
         tokio::spawn(async move {
             let stored = match ticket {

@@ -490,8 +490,8 @@ impl Process {
     }
 
     fn topology(&self, loaded: &Loaded) -> Topology {
-        let settings = &self.loaded.settings.router;
-        Topology::throughline(settings.shards, usize::from(settings.replicas), &loaded.kinds())
+        let settings = &self.loaded.settings;
+        Topology::shaped(settings.router.shards, &loaded.kinds(), &settings.shape())
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bus::topology::{Kept, Limits, Shape, Storage};
 use contract::policy::Policy;
 use contract::{AccountId, ChannelKind, TenantId};
 use runtime::secret::Secret;
@@ -25,12 +26,21 @@ pub(crate) const SYSTEM_FILE: &str = "/etc/throughline/throughline.toml";
 
 const SHARDS_MAX: u16 = 64;
 const BATCH_MESSAGES_MAX: u32 = 4096;
+/// Less would be full of a few records or attachments.
+const STREAM_BYTES_MIN: u64 = 16 << 20;
+/// A hundred years: the server counts in nanoseconds.
+const STREAM_DAYS_MAX: u32 = 36_500;
+/// Channels try for up to six days, and then say that they gave up.
+const OUT_DAYS_MIN: u32 = 7;
+/// For as long as a command waits it is remembered what was sent of it.
+const OUT_DAYS_MAX: u32 = 30;
 
 /// `config/throughline.toml`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) bus: Bus,
     pub(crate) router: Router,
+    pub(crate) streams: Streams,
     pub(crate) http: Http,
     pub(crate) webhook: adapter::webhook::Settings,
     pub(crate) fetch: adapter::fetch::FetchSettings,
@@ -105,6 +115,30 @@ pub(crate) struct Router {
     pub(crate) checkpoint_every_ms: u64,
     pub(crate) owner_ping_ms: u64,
     pub(crate) owner_ping_timeout_ms: u64,
+}
+
+/// What the bus keeps, on what, and for how long.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Streams {
+    pub(crate) storage: Storage,
+    pub(crate) in_bytes_max: u64,
+    pub(crate) out_bytes_max: u64,
+    pub(crate) out_age_days: u32,
+    pub(crate) events_bytes_max: u64,
+    pub(crate) events_age_days: u32,
+    pub(crate) dead_bytes_max: u64,
+    pub(crate) dead_age_days: u32,
+    pub(crate) media_bytes_max: u64,
+    pub(crate) media_age_days: u32,
+    pub(crate) may_drop: Vec<Kept>,
+    pub(crate) placement: Placement,
+}
+
+/// On which servers of a cluster it is.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Placement {
+    pub(crate) cluster: Option<String>,
+    pub(crate) tags: Vec<String>,
 }
 
 /// The program's own web server.
@@ -331,6 +365,7 @@ impl Settings {
         let mut problems = Problems::default();
         self.bus.validate(&mut problems);
         self.router.validate(self.bus.mode, &mut problems);
+        self.streams.validate(self.bus.mode, &mut problems);
         problems.0.extend(self.webhook.validate());
         problems.0.extend(self.fetch.validate());
         self.privacy.validate(&mut problems);
@@ -369,10 +404,27 @@ impl Settings {
         problems.0
     }
 
+    /// How the streams are to be.
+    pub(crate) fn shape(&self) -> Shape {
+        let streams = &self.streams;
+        let limits = |bytes, days| Limits { bytes_max: bytes_of(bytes), age_max: days_of(days) };
+        Shape {
+            replicas: usize::from(self.router.replicas),
+            storage: streams.storage,
+            placement: streams.placement.wanted(),
+            in_bytes_max: streams.in_bytes_max,
+            out: limits(streams.out_bytes_max, streams.out_age_days),
+            events: limits(streams.events_bytes_max, streams.events_age_days),
+            dead: limits(streams.dead_bytes_max, streams.dead_age_days),
+            media: limits(streams.media_bytes_max, streams.media_age_days),
+            may_drop: streams.may_drop.clone(),
+        }
+    }
+
     /// What can be run like this and is not what one wants at night: what was acknowledged may be lost, or be read by
     /// others.
     pub(crate) fn risks(&self) -> Vec<String> {
-        let mut risks = Vec::new();
+        let mut risks = self.streams.risks();
         let bus = &self.bus;
         if bus.mode == Mode::Embedded {
             if bus.sync_interval != "always" {
@@ -382,6 +434,13 @@ impl Settings {
                 ));
             }
             return risks;
+        }
+        if bus.sync_interval != "always" {
+            risks.push(format!(
+                "bus.sync_interval: `throughline nats config` gives it to the servers, and a power cut may take what was \
+                 acknowledged in the last {} with it, of three copies too; \"always\" does not",
+                bus.sync_interval
+            ));
         }
         if self.router.replicas == 1 {
             risks.push(
@@ -503,6 +562,83 @@ impl Router {
     }
 }
 
+impl Streams {
+    fn validate(&self, mode: Mode, problems: &mut Problems) {
+        let least = format!("must be at least {STREAM_BYTES_MIN}");
+        problems.check("streams.in_bytes_max", self.in_bytes_max >= STREAM_BYTES_MIN, least);
+        for (path, bytes) in [
+            ("streams.out_bytes_max", self.out_bytes_max),
+            ("streams.events_bytes_max", self.events_bytes_max),
+            ("streams.dead_bytes_max", self.dead_bytes_max),
+            ("streams.media_bytes_max", self.media_bytes_max),
+        ] {
+            let holds = bytes == 0 || bytes >= STREAM_BYTES_MIN;
+            problems.check(path, holds, format!("must be 0, or at least {STREAM_BYTES_MIN}"));
+        }
+        let out = (OUT_DAYS_MIN..=OUT_DAYS_MAX).contains(&self.out_age_days);
+        problems.check("streams.out_age_days", out, format!("must be {OUT_DAYS_MIN} to {OUT_DAYS_MAX}"));
+        for (path, days) in [
+            ("streams.events_age_days", self.events_age_days),
+            ("streams.dead_age_days", self.dead_age_days),
+            ("streams.media_age_days", self.media_age_days),
+        ] {
+            problems.check(path, days <= STREAM_DAYS_MAX, format!("must be 0 to {STREAM_DAYS_MAX}"));
+        }
+        self.placement.validate(mode, problems);
+    }
+
+    /// See [`Settings::risks`].
+    fn risks(&self) -> Vec<String> {
+        let mut risks = Vec::new();
+        if self.storage == Storage::Memory {
+            risks.push(
+                "streams.storage: in \"memory\" everything is gone once no server runs, and cannot be backed up"
+                    .to_owned(),
+            );
+        }
+        if !self.may_drop.is_empty() {
+            risks.push(
+                "streams.may_drop: a lower limit drops what is stored; take it out once that was done".to_owned(),
+            );
+        }
+        risks
+    }
+}
+
+impl Placement {
+    fn validate(&self, mode: Mode, problems: &mut Problems) {
+        let path = "streams.placement";
+        let any = self.cluster.is_some() || !self.tags.is_empty();
+        problems.check(path, mode == Mode::External || !any, "is for mode \"external\"; an embedded server is alone");
+        let word = |text: &str| !text.chars().any(|c| c.is_whitespace() || c.is_control());
+        let cluster = self.cluster.as_deref().is_none_or(word);
+        problems.check("streams.placement.cluster", cluster, "must be the name of a cluster, or empty");
+        for (n, tag) in self.tags.iter().enumerate() {
+            let path = format!("streams.placement.tags[{n}]");
+            problems.check(&path, !tag.is_empty() && word(tag), "must be one word, as in the servers' server_tags");
+        }
+    }
+
+    /// `None`: whoever runs the bus decides. An empty name of a cluster takes away what was decided before.
+    fn wanted(&self) -> Option<bus::topology::Placement> {
+        if self.cluster.is_none() && self.tags.is_empty() {
+            return None;
+        }
+        let cluster = self.cluster.clone().filter(|name| !name.is_empty());
+        Some(bus::topology::Placement { cluster, tags: self.tags.clone() })
+    }
+}
+
+/// 0 is no limit.
+fn bytes_of(bytes: u64) -> Option<u64> {
+    (bytes > 0).then_some(bytes)
+}
+
+/// 0 is for ever.
+fn days_of(days: u32) -> Option<Duration> {
+    (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400))
+}
+
 /// The address of a server is one of this machine's.
 fn is_here(server: &str) -> bool {
     let place = server.rsplit("//").next().unwrap_or_default();
@@ -554,6 +690,7 @@ mod tests {
         assert_eq!(loaded.accounts.len(), 1);
         assert_eq!(loaded.settings.router.shards, contract::shard::SHARDS_DEFAULT);
         assert_eq!(loaded.policy.timing, contract::policy::Timing::default());
+        assert_eq!(loaded.settings.shape(), Shape::default());
     }
 
     #[test]
@@ -571,8 +708,9 @@ mod tests {
         assert!(settings.bus.binary.is_some() && settings.bus.tls.key_file.is_some());
         let credentials = &settings.bus.credentials;
         assert!(credentials.password.is_some() && credentials.token.is_some() && credentials.creds_file.is_some());
+        assert!(settings.streams.placement.cluster.is_some());
         let said: Vec<_> = settings.validate().iter().map(Problem::to_string).collect();
-        assert_eq!(said.len(), 3, "one way to log in, and neither for an embedded server: {said:?}");
+        assert_eq!(said.len(), 4, "one way to log in, and none of these for an embedded server: {said:?}");
     }
 
     #[test]
@@ -610,13 +748,93 @@ mod tests {
         let risks = |overrides: &[&str]| load_with(overrides).unwrap().settings.risks();
         assert!(risks(&[]).is_empty());
         assert!(risks(&["bus.sync_interval=100ms"])[0].contains("bus.sync_interval"));
+        assert!(risks(&["streams.storage=memory"])[0].contains("streams.storage"));
+        assert!(risks(&["streams.may_drop=[\"dead\"]"])[0].contains("streams.may_drop"));
         let cluster = ["bus.mode=external", "bus.servers=[\"nats://a:4222\"]"];
         let said = risks(&cluster);
         assert_eq!(said.len(), 3, "{said:?}");
         let safe = ["router.replicas=3", "bus.tls.required=true", "bus.credentials.folder=credentials"];
         assert!(risks(&[cluster.as_slice(), &safe].concat()).is_empty());
+        let lazy = [cluster.as_slice(), &safe, &["bus.sync_interval=2m"]].concat();
+        assert!(risks(&lazy)[0].contains("nats config"));
         let here = ["bus.mode=external", "bus.servers=[\"nats://127.0.0.1:4222\"]", safe[0], safe[2]];
         assert!(risks(&here).is_empty());
+    }
+
+    #[test]
+    fn streams_are_as_the_settings_say() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let settings = load_with(&[
+            "bus.mode=external",
+            "bus.servers=[\"nats://a:4222\"]",
+            "router.replicas=3",
+            "streams.storage=memory",
+            "streams.in_bytes_max=33554432",
+            "streams.out_age_days=14",
+            "streams.events_age_days=0",
+            "streams.dead_bytes_max=16777216",
+            "streams.media_age_days=365",
+            "streams.may_drop=[\"dead\", \"in\"]",
+            "streams.placement.cluster=east",
+            "streams.placement.tags=[\"ssd\", \"eu\"]",
+        ]);
+        let tags = vec!["ssd".to_owned(), "eu".to_owned()];
+        let usual = Shape::default();
+        let wanted = Shape {
+            replicas: 3,
+            storage: Storage::Memory,
+            placement: Some(bus::topology::Placement { cluster: Some("east".to_owned()), tags }),
+            in_bytes_max: 32 << 20,
+            out: Limits { bytes_max: None, age_max: Some(14 * DAY) },
+            events: Limits::default(),
+            dead: Limits { bytes_max: Some(16 << 20), ..usual.dead },
+            media: Limits { bytes_max: None, age_max: Some(365 * DAY) },
+            may_drop: vec![Kept::Dead, Kept::In],
+        };
+        assert_eq!(settings.unwrap().settings.shape(), wanted);
+    }
+
+    #[test]
+    fn a_placement_is_taken_away_by_an_empty_name() {
+        let placement = |cluster: Option<&str>| {
+            let placement = Placement { cluster: cluster.map(str::to_owned), tags: Vec::new() };
+            placement.wanted()
+        };
+        assert_eq!(placement(None), None);
+        assert_eq!(placement(Some("")), Some(bus::topology::Placement::default()));
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_refused_by_name() {
+        let found = load_with(&[
+            "streams.in_bytes_max=0",
+            "streams.out_bytes_max=1000",
+            "streams.out_age_days=3",
+            "streams.dead_age_days=40000",
+            "streams.placement.tags=[\"two words\"]",
+        ]);
+        let found = found.unwrap_err();
+        let expected = [
+            "flag streams.in_bytes_max: streams.in_bytes_max: must be at least 16777216",
+            "streams.out_bytes_max: must be 0, or at least 16777216",
+            "streams.out_age_days: must be 7 to 30",
+            "streams.dead_age_days: must be 0 to 36500",
+            "streams.placement: is for mode \"external\"",
+            "streams.placement.tags[0]: must be one word",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (problem, part) in found.iter().zip(expected) {
+            assert!(problem.contains(part), "{part}\n{found:#?}");
+        }
+        for (wrong, path) in [
+            ("streams.storage=disk", "streams.storage"),
+            ("streams.may_drop=[\"journal\"]", "streams.may_drop"),
+            ("streams.journal_bytes_max=1", "streams.journal_bytes_max"),
+            ("streams.in_bytes_max=-1", "streams.in_bytes_max"),
+        ] {
+            let found = load_with(&[wrong]).unwrap_err();
+            assert!(found.len() == 1 && found[0].contains(path), "{wrong}: {found:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bus::{Bus, ErrorKind as BusKind, Publish, Service};
 use contract::command::{AdminCommand, AgentCommand, AgentQuery, ChannelQuery, Refusal, RefusalKind};
 use contract::{Timestamp, shard, subject};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
@@ -24,6 +24,8 @@ use crate::recover::take_over;
 const REQUESTS_MAX: usize = 4096;
 /// What may be asked of an owner at once; more waits.
 const CONTROLS_MAX: usize = 4;
+/// Questions to an owner that wait for that or for their answer; more are refused.
+const QUESTIONS_MAX: usize = 16;
 /// How long a shard that was left to another router is left to it.
 const LEFT_TO_ANOTHER: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,7 @@ impl Router {
             membership,
             shards: options.shards,
             leadership: leadership.clone(),
+            routes: Arc::clone(&routes),
             levers: Arc::clone(&levers),
             heirs: Arc::clone(&heirs),
             stop: stopped.clone(),
@@ -194,9 +197,15 @@ struct Balance {
     membership: Membership,
     shards: u16,
     leadership: watch::Receiver<Leadership>,
+    routes: Routes,
     levers: Levers,
     heirs: Heirs,
     stop: watch::Receiver<bool>,
+}
+
+/// How much waits in a queue.
+fn waiting<T>(queue: &mpsc::Sender<T>) -> usize {
+    queue.max_capacity() - queue.capacity()
 }
 
 impl Balance {
@@ -207,6 +216,7 @@ impl Balance {
                 () = stopping(&mut stop) => return self.membership.leave().await,
                 () = tokio::time::sleep(membership::BEAT) => {}
             }
+            self.show_queues();
             let led = &self.leadership.borrow().led.clone();
             let led = (0..self.shards).filter(|shard| led.get(usize::from(*shard)) == Some(&true)).collect();
             if let Err(error) = self.membership.beat(led).await {
@@ -226,6 +236,16 @@ impl Balance {
             {
                 info!(shard, to, "leaving a shard to another router");
             }
+        }
+    }
+
+    /// Shows how much waits for the owners here, also while one takes over or is at something else.
+    fn show_queues(&self) {
+        for shard in 0..self.shards {
+            let requests = self.routes.read().ok().and_then(|routes| routes.get(&shard).map(waiting));
+            Metric::RequestsQueued.show(shard, requests.unwrap_or(0));
+            let controls = self.levers.read().ok().and_then(|levers| levers.get(&shard).map(waiting));
+            Metric::ControlsQueued.show(shard, controls.unwrap_or(0));
         }
     }
 }
@@ -379,11 +399,20 @@ impl Seat {
         let mut pings = self.bus.subscribe(&subject::owner(self.shard)).await?;
         self.bus.flush().await?;
         let (bus, instance) = (self.bus.clone(), self.options.instance.clone());
+        let places = Arc::new(Semaphore::new(QUESTIONS_MAX));
         Ok(tokio::spawn(async move {
             while let Some(ping) = pings.next().await {
                 let Some(subject) = ping.reply else { continue };
                 if !ping.payload.is_empty() {
-                    tokio::spawn(answer_question(bus.clone(), subject, ping.payload, lever.clone()));
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        give(&bus, subject, &Answer::Refused("too many questions at once".to_owned())).await;
+                        continue;
+                    };
+                    let answering = answer_question(bus.clone(), subject, ping.payload, lever.clone());
+                    tokio::spawn(async move {
+                        answering.await;
+                        drop(place);
+                    });
                     continue;
                 }
                 let answer = Publish { subject, payload: instance.clone().into(), ..Publish::default() };
@@ -428,7 +457,11 @@ async fn answer_question(bus: Bus, subject: String, question: bytes::Bytes, leve
         }
         Err(_) => Answer::Refused("this version does not know that question".to_owned()),
     };
-    let payload = serde_json::to_vec(&answer).unwrap_or_default();
+    give(&bus, subject, &answer).await;
+}
+
+async fn give(bus: &Bus, subject: String, answer: &Answer) {
+    let payload = serde_json::to_vec(answer).unwrap_or_default();
     if let Err(error) = bus.send(Publish { subject, payload: payload.into(), ..Publish::default() }).await {
         warn!(%error, "an answer could not be given");
     }

@@ -4,7 +4,7 @@ use contract::answer::{AdminAnswer, Context, History, MediaPiece};
 use contract::command::{Done, Refusal, RefusalKind, Reply};
 use contract::feed::Sync;
 use contract::limits::REPLY_BYTES_MAX;
-use contract::outbound::{ThreadHistory, ThreadWait};
+use contract::outbound::{ShardLag, ThreadHistory, ThreadWait};
 use contract::{Encoding, EventRecord};
 use serde::Serialize;
 
@@ -24,6 +24,7 @@ impl Fit for Done {}
 // What was missed is all or nothing: the router answers with a snapshot instead.
 impl Fit for Sync {}
 impl Fit for ThreadWait {}
+impl Fit for ShardLag {}
 // It was cut to fit.
 impl Fit for MediaPiece {}
 

@@ -5,6 +5,7 @@ mod answering;
 mod batch;
 mod forgetting;
 mod holding;
+mod lag;
 mod resting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,11 +23,11 @@ use contract::outbound::{Author, Live};
 use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, SmolStr, TenantId, Timestamp, subject};
 use engine::{Answer, CommandInput, Emitted, Liveness, Shadow, Step};
 use runtime::trace;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::classify::{ANSWERS_MAX, Found};
+use crate::classify::{self, Found};
 use crate::commands::{Asked, ReplyTo, Request, addressed};
 use crate::control::{Control, Controls};
 use crate::erase::Erasure;
@@ -45,6 +46,11 @@ use crate::shard::Shard;
 use crate::tenant::Tenant;
 use crate::transcript::Transcripts;
 use crate::{Options, audit};
+
+/// How many tools are told at once how far their feeds are, and how soon the next ones: with 10,000 agents, telling all of
+/// them at once holds up a shard for a quarter of a second.
+const BEATS_MAX: usize = 256;
+const BEATS_EVERY: Duration = Duration::from_millis(10);
 
 /// How often some of the read side is written, while there is something to write.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
@@ -66,6 +72,8 @@ const OWED_ALONE_MAX: Duration = Duration::from_secs(2);
 const TRACES_MAX: usize = 100_000;
 /// Most questions about the past that are answered at once; more are told to come again.
 const HISTORY_MAX: usize = 64;
+/// Customers that are to be erased; an operator who names more is told to come again.
+const ERASURES_MAX: usize = 10_000;
 
 /// A shard, led.
 pub(crate) struct Leader {
@@ -87,9 +95,11 @@ pub(crate) struct Leader {
     records_since_checkpoint: u64,
     checkpointed: Instant,
     checkpointing: Option<JoinHandle<Result<Checkpoint, Error>>>,
-    history: Arc<tokio::sync::Semaphore>,
+    history: Arc<Semaphore>,
     /// Conversations whose first message is about to be shown to a classifier, and until when it may answer.
     unclassified: BTreeMap<(TenantId, ConversationId), Timestamp>,
+    /// Places for questions to classifiers.
+    classifying: Arc<Semaphore>,
     /// Where classifiers' answers come in, and where from.
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     /// Customers that are to be forgotten, and the one that is just being.
@@ -101,6 +111,8 @@ pub(crate) struct Leader {
     overwrite: bool,
     /// What is before the last one is being overwritten; no other checkpoint is taken meanwhile.
     overwriting: Option<JoinHandle<bool>>,
+    /// Places for questions of who somebody is.
+    looking_up: Arc<Semaphore>,
     /// Where lookups' answers come in, and where from.
     looked_up: (mpsc::Sender<LookedUp>, mpsc::Receiver<LookedUp>),
     /// When customers were asked for last.
@@ -115,6 +127,10 @@ pub(crate) struct Leader {
     traces: BTreeMap<(TenantId, ConversationId), String>,
     /// How much there was of what, when it was counted last and how long that took.
     counted: Mutex<BTreeMap<TenantId, (Instant, Duration, Counts)>>,
+    /// How far behind we are.
+    lag: lag::Lag,
+    /// The agents whose tools are still to be told how far their feeds are.
+    beating: Vec<(TenantId, AgentId)>,
     /// The process ends.
     stop: watch::Receiver<bool>,
 }
@@ -167,6 +183,7 @@ enum Wake {
     Request(Option<Request>),
     Time,
     Beat,
+    MoreBeats,
     Flush,
     Look,
     Check,
@@ -186,7 +203,7 @@ impl Wake {
         match self {
             Self::Input(_) | Self::Request(_) => "batch",
             Self::Time => "time",
-            Self::Beat => "beat",
+            Self::Beat | Self::MoreBeats => "beat",
             Self::Flush => "flush",
             Self::Look => "look",
             Self::Check => "check",
@@ -230,14 +247,16 @@ impl Leader {
             records_since_checkpoint: 0,
             checkpointed: Instant::now(),
             checkpointing: None,
-            history: Arc::new(tokio::sync::Semaphore::new(HISTORY_MAX)),
+            history: Arc::new(Semaphore::new(HISTORY_MAX)),
             unclassified: BTreeMap::new(),
-            found: mpsc::channel(ANSWERS_MAX),
+            classifying: Arc::new(Semaphore::new(classify::QUESTIONS_MAX)),
+            found: mpsc::channel(classify::ANSWERS_MAX),
             overwrite: recovered.overwrite,
             overwriting: None,
             erasures: recovered.erasures,
             erasing: None,
             known_by: BTreeMap::new(),
+            looking_up: Arc::new(Semaphore::new(lookup::QUESTIONS_MAX)),
             looked_up: mpsc::channel(lookup::ANSWERS_MAX),
             asked: lookup::Asked::default(),
             shadows: BTreeMap::new(),
@@ -245,6 +264,8 @@ impl Leader {
             held_until: None,
             traces: BTreeMap::new(),
             counted: Mutex::default(),
+            lag: lag::Lag::default(),
+            beating: Vec::new(),
             stop: watch::channel(false).1,
         };
         leader.note_stale(recovered.stale);
@@ -266,7 +287,8 @@ impl Leader {
         let mut look = interval(LOOK_EVERY);
         let mut next_flush = tokio::time::Instant::now();
         let mut check = interval(CHECK_EVERY);
-        self.beat().await;
+        let mut next_beats = tokio::time::Instant::now();
+        self.begin_beats();
         let mut leaving: Option<(Left, tokio::time::Instant)> = None;
         loop {
             if let Some((left, by)) = leaving
@@ -278,6 +300,7 @@ impl Leader {
             let due = self.next_deadline();
             let held = self.held_until;
             let flush = (held.is_none() && self.readside.owes(&self.dirty, self.seq)).then_some(next_flush);
+            let beats = (!self.beating.is_empty()).then_some(next_beats);
             // In this order, for as long as more comes than can be decided: what is rare first, then what came. A batch
             // takes from both, inputs and requests.
             let wake = tokio::select! {
@@ -288,6 +311,7 @@ impl Leader {
                 () = until(held), if held.is_some() => Wake::GoOn,
                 () = sleep_until(due), if held.is_none() => Wake::Time,
                 _ = beat.tick() => Wake::Beat,
+                () = until(beats), if beats.is_some() => Wake::MoreBeats,
                 _ = look.tick() => Wake::Look,
                 _ = check.tick() => Wake::Check,
                 () = until(flush), if flush.is_some() => Wake::Flush,
@@ -338,7 +362,12 @@ impl Leader {
                     return Ok(Left::Stopped);
                 }
                 Wake::Beat => {
-                    self.beat().await;
+                    self.begin_beats();
+                    Ok(())
+                }
+                Wake::MoreBeats => {
+                    next_beats = tokio::time::Instant::now() + BEATS_EVERY;
+                    self.beats().await;
                     Ok(())
                 }
                 Wake::Flush => {
@@ -346,8 +375,14 @@ impl Leader {
                     self.flush(leaving.is_some());
                     Ok(())
                 }
-                Wake::Look if held.is_some() || leaving.is_some() => Ok(()),
                 Wake::Look => {
+                    self.show_queues();
+                    if !self.shard.tenants.is_empty() {
+                        self.lag.look(&self.bus, self.shard_no, self.shard.cursor);
+                    }
+                    if held.is_some() || leaving.is_some() {
+                        continue;
+                    }
                     self.next_erasure();
                     self.next_rests();
                     self.maybe_checkpoint();
@@ -446,7 +481,11 @@ impl Leader {
             }
             decided.add(tenant_id, heard, None);
         }
+        // What is decided is carried out, so nothing is decided that would have to wait for too long.
+        let over = matches!(&input, CommandInput::Admin { command: AdminCommand::CustomerErase { .. }, .. })
+            && self.erasures.len() >= ERASURES_MAX;
         if let CommandInput::Admin { command: AdminCommand::CustomerErase { customer }, .. } = &input
+            && !over
             && let Some(view) = tenant.profile.view(*customer)
         {
             let identities = view.identities.into_iter().map(|held| held.identity).collect();
@@ -454,7 +493,11 @@ impl Leader {
         }
         let trail = self.common.understand(audit::LEVEL);
         let fact = trail.then(|| audit::commanded(&input, to.operator.clone())).flatten();
-        let mut answer = tenant.command(now, input, new_secret);
+        let mut answer = if over {
+            Answer::Refused(Refusal::new(RefusalKind::Unavailable, "too many customers are being erased; try again"))
+        } else {
+            tenant.command(now, input, new_secret)
+        };
         if let Some(refused) = fact.and_then(|fact| audit::record(tenant, now, fact, &mut answer)) {
             decided.add(tenant_id, refused, None);
         }
@@ -522,11 +565,13 @@ impl Leader {
         let Some(tenant) = self.shard.tenants.get(tenant_id) else { return };
         let Some(lookup) = tenant.engine.policy().0.lookup.clone() else { return };
         let customer = tenant.profile.kin().root(*customer);
+        // Before it is noted as asked for: it is asked with the next conversation.
+        let Ok(place) = Arc::clone(&self.looking_up).try_acquire_owned() else { return lookup::count("busy") };
         if self.asked.due(tenant_id, customer, at, lookup.cache_ms)
             && let Some(view) = tenant.customer_view(customer)
         {
             let (bus, found) = (self.bus.clone(), self.looked_up.0.clone());
-            lookup::ask(bus, found, tenant_id.clone(), view, lookup.budget_ms);
+            lookup::ask(bus, place, found, tenant_id.clone(), view, lookup.budget_ms);
         }
     }
 
@@ -547,8 +592,9 @@ impl Leader {
             }
             Event::MessageReceived { conversation, envelope, .. } if !self.unclassified.is_empty() => {
                 if let Some(until) = self.unclassified.remove(&(tenant.clone(), *conversation)) {
-                    let (found, tenant) = (self.found.0.clone(), tenant.clone());
-                    crate::classify::ask(self.bus.clone(), found, tenant, *conversation, (**envelope).clone(), until);
+                    let (bus, found, tenant) = (self.bus.clone(), self.found.0.clone(), tenant.clone());
+                    let envelope = (**envelope).clone();
+                    classify::ask(bus, &self.classifying, found, tenant, *conversation, envelope, until);
                 }
             }
             _ => {}
@@ -715,17 +761,23 @@ impl Leader {
     // === Housekeeping ===
 
     /// Beats the feeds of agents whose tools are there.
-    async fn beat(&self) {
-        let agents: Vec<(TenantId, AgentId, u64)> = self
-            .shard
-            .tenants
-            .iter()
-            .flat_map(|(tenant_id, tenant)| {
-                let connected = tenant.engine.agents().filter(|(_, agent)| agent.connected);
-                connected.map(|(id, agent)| (tenant_id.clone(), id.clone(), agent.feed_seq))
-            })
-            .collect();
-        self.feeds.beat(&agents, now()).await;
+    fn begin_beats(&mut self) {
+        let connected = self.shard.tenants.iter().flat_map(|(tenant_id, tenant)| {
+            let connected = tenant.engine.agents().filter(|(_, agent)| agent.connected);
+            connected.map(|(id, _)| (tenant_id.clone(), id.clone()))
+        });
+        self.beating = connected.collect();
+    }
+
+    /// Tells some of them.
+    async fn beats(&mut self) {
+        let some = self.beating.split_off(self.beating.len().saturating_sub(BEATS_MAX));
+        let heads = some.into_iter().filter_map(|(tenant_id, id)| {
+            let head = self.shard.tenants.get(&tenant_id)?.engine.agent(&id)?.feed_seq;
+            Some((tenant_id, id, head))
+        });
+        let heads: Vec<_> = heads.collect();
+        self.feeds.beat(&heads, now()).await;
     }
 
     /// Writes some of the read side; with `all`, also what changed just now.
@@ -786,8 +838,33 @@ impl Leader {
                 metrics::gauge!(Metric::Agents.name(), "tenant" => tenant, "presence" => presence).set(count as f64);
             }
         }
-        if !self.shard.tenants.is_empty() {
-            tokio::spawn(gauge_lag(self.bus.clone(), self.shard_no, self.shard.cursor));
+    }
+
+    /// How much waits in the queues of the loop itself.
+    fn depths(&self) -> [(Metric, usize); 6] {
+        let taken = |places: &Semaphore, most: usize| most - places.available_permits();
+        [
+            (Metric::ClassificationsInFlight, taken(&self.classifying, classify::QUESTIONS_MAX)),
+            (Metric::ClassificationsQueued, self.found.1.len()),
+            (Metric::LookupsInFlight, taken(&self.looking_up, lookup::QUESTIONS_MAX)),
+            (Metric::LookupsQueued, self.looked_up.1.len()),
+            (Metric::HistoryInFlight, taken(&self.history, HISTORY_MAX)),
+            (Metric::ErasuresQueued, self.erasures.len()),
+        ]
+    }
+
+    /// Shows it.
+    fn show_queues(&self) {
+        for (metric, depth) in self.depths() {
+            metric.show(self.shard_no, depth);
+        }
+    }
+
+    /// Whoever leads next has the queues.
+    fn show_none(&self) {
+        let own = self.depths().map(|(metric, _)| metric);
+        for metric in own.into_iter().chain([Metric::InputLag, Metric::InputBehind]) {
+            metric.show(self.shard_no, 0);
         }
     }
 
@@ -889,6 +966,7 @@ impl Leader {
     /// Lets go at once: somebody else leads, and does the rest.
     fn abandon(mut self) {
         self.stop_resting();
+        self.show_none();
         if let Some(running) = self.erasing {
             running.abort();
         }
@@ -958,7 +1036,6 @@ async fn until(time: Option<tokio::time::Instant>) {
     }
 }
 
-/// The end of a task, if there is one.
 /// Does what takes long where it has to be done, and lets other threads take over what else this one would have to do.
 fn in_place<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
@@ -969,6 +1046,7 @@ fn in_place<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The end of a task, if there is one.
 async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
@@ -990,15 +1068,6 @@ fn new_id() -> SmolStr {
 /// 128 random bits, as letters and digits that can be read out.
 fn new_secret() -> SmolStr {
     engine::spell(u128::from_str_radix(&new_id(), 16).unwrap_or_default())
-}
-
-/// Writes how much of the input is not decided yet.
-async fn gauge_lag(bus: Bus, shard: u16, cursor: u64) {
-    if let Ok(state) = bus.stream_state(&format!("IN-{shard}")).await {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        let lag = state.last.saturating_sub(cursor) as f64;
-        metrics::gauge!(Metric::InputLag.name(), "shard" => shard.to_string()).set(lag);
-    }
 }
 
 /// Why a leadership ended, for the log.

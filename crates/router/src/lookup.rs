@@ -8,9 +8,11 @@ use contract::answer::CustomerView;
 use contract::event::ProfileChange;
 use contract::{CustomerId, Encoding, Millis, TenantId, Timestamp, subject};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::debug;
 
+/// Customers who are asked for at once; what comes on top is asked with their next conversation.
+pub(crate) const QUESTIONS_MAX: usize = 1024;
 /// Answers that wait for the loop; more are dropped and asked for again.
 pub(crate) const ANSWERS_MAX: usize = 1024;
 /// Longest answer that is read, in bytes.
@@ -53,8 +55,15 @@ impl Asked {
     }
 }
 
-/// Asks, and hands the answer to the loop.
-pub(crate) fn ask(bus: Bus, found: mpsc::Sender<LookedUp>, tenant: TenantId, customer: CustomerView, budget: Millis) {
+/// Asks, and hands the answer to the loop; gives the place back then.
+pub(crate) fn ask(
+    bus: Bus,
+    place: OwnedSemaphorePermit,
+    found: mpsc::Sender<LookedUp>,
+    tenant: TenantId,
+    customer: CustomerView,
+    budget: Millis,
+) {
     tokio::spawn(async move {
         let id = customer.customer;
         let request = Publish {
@@ -74,11 +83,17 @@ pub(crate) fn ask(bus: Bus, found: mpsc::Sender<LookedUp>, tenant: TenantId, cus
                 ("late", None)
             }
         };
-        metrics::counter!(crate::Metric::Lookups.name(), "outcome" => outcome).increment(1);
+        count(outcome);
         if let Some(change) = change.filter(|change| *change != ProfileChange::default()) {
             let _ = found.try_send((tenant, id, change));
         }
+        drop(place);
     });
+}
+
+/// Counts what became of a question.
+pub(crate) fn count(outcome: &'static str) {
+    metrics::counter!(crate::Metric::Lookups.name(), "outcome" => outcome).increment(1);
 }
 
 /// Reads an answer; `None` when it is not one.

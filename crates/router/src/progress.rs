@@ -36,6 +36,13 @@ struct Counts {
     taken: u64,
 }
 
+/// Whoever leads next has what waits.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.depth.set(0.0);
+    }
+}
+
 /// Makes the writers go without a rest.
 #[derive(Default)]
 pub(crate) struct Hurry {

@@ -59,7 +59,8 @@ enum What {
     Policy(u32),
 }
 
-/// What is to be written, in the order in which it changed first.
+/// What is to be written, in the order in which it changed first. Each thing once at most, so it is never more than there
+/// is to read.
 #[derive(Default)]
 pub(crate) struct Dirty {
     tenants: Vec<TenantId>,
@@ -318,6 +319,7 @@ impl ReadSide {
     }
 
     pub(crate) fn abandon(self) {
+        self.depth.set(0.0);
         self.task.abort();
     }
 }

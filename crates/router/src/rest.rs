@@ -88,7 +88,7 @@ impl Tenant {
                 let key = ThreadKey { kind: kind.clone(), account: account.clone(), key: thread.clone() };
                 self.engine.resting_owners(&key, &mut found);
             }
-            Asked::Admin(_) | Asked::Agent(..) => {}
+            Asked::Channel(_, _, ChannelQuery::ShardLag {}) | Asked::Admin(_) | Asked::Agent(..) => {}
         }
         found
     }

@@ -80,6 +80,35 @@ impl Metrics {
     }
 }
 
+/// Something that a gauge counts for as long as it lives. What waits in a queue carries it along, so that the gauge is
+/// right however it leaves.
+#[must_use = "it counts until it is dropped"]
+#[derive(Debug)]
+pub struct Counted {
+    gauge: metrics::Gauge,
+    amount: f64,
+}
+
+impl Counted {
+    /// Counts one.
+    pub fn one(gauge: &metrics::Gauge) -> Self {
+        Self::many(gauge, 1)
+    }
+
+    /// Counts so many.
+    pub fn many(gauge: &metrics::Gauge, amount: u32) -> Self {
+        let amount = f64::from(amount);
+        gauge.increment(amount);
+        Self { gauge: gauge.clone(), amount }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge.decrement(self.amount);
+    }
+}
+
 fn recorder() -> PrometheusRecorder {
     let builder = PrometheusBuilder::new();
     let builder = builder.set_buckets(&COUNTS);
@@ -169,6 +198,19 @@ mod tests {
         let stat = "1 (a) (b c) S 2 3 4 5 6 7 8 9 10 11 150 50 0 0 20 0 1 0";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(cpu_seconds(""), None);
+    }
+
+    #[test]
+    fn what_waits_is_counted_until_it_is_gone() {
+        let recorder = recorder();
+        let gauge = metrics::with_local_recorder(&recorder, || metrics::gauge!("letters_queued"));
+        let shown = || recorder.handle().render();
+        let (one, many) = (Counted::one(&gauge), Counted::many(&gauge, 5));
+        assert!(shown().contains("letters_queued 6"), "{}", shown());
+        drop(one);
+        assert!(shown().contains("letters_queued 5"), "{}", shown());
+        drop(many);
+        assert!(shown().contains("letters_queued 0"), "{}", shown());
     }
 
     #[test]

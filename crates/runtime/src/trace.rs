@@ -110,6 +110,8 @@ pub enum Kind {
     Consumer,
     /// Somebody outside is called.
     Client,
+    /// Somebody outside calls.
+    Server,
 }
 
 /// Something that takes time. It ends when this is dropped.
@@ -151,6 +153,7 @@ pub fn start(name: &'static str, kind: Kind, parent: Option<&str>) -> Span {
         Kind::Producer => SpanKind::Producer,
         Kind::Consumer => SpanKind::Consumer,
         Kind::Client => SpanKind::Client,
+        Kind::Server => SpanKind::Server,
     };
     let context = match parent {
         Some((_, parent)) => Context::new().with_remote_span_context(parent),

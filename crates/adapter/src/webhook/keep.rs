@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contract::SmolStr;
+use metrics::Gauge;
+use runtime::metrics::Counted;
 use tokio::sync::mpsc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,12 +24,16 @@ const WORKERS: usize = 2;
 pub(super) struct Keeper {
     queue: mpsc::Sender<Original>,
     bytes: Arc<Semaphore>,
+    /// Show how many originals wait, and how many bytes they have.
+    queued: Gauge,
+    queued_bytes: Gauge,
 }
 
 /// A place in the queue. Dropping it gives it back.
 pub(super) struct Place {
     place: mpsc::OwnedPermit<Original>,
     bytes: OwnedSemaphorePermit,
+    counted: [Counted; 2],
 }
 
 struct Original {
@@ -35,6 +41,7 @@ struct Original {
     store_key: SmolStr,
     raw: Bytes,
     _bytes: OwnedSemaphorePermit,
+    _counted: [Counted; 2],
 }
 
 impl Keeper {
@@ -47,7 +54,7 @@ impl Keeper {
             tokio::spawn(async move {
                 loop {
                     let next = waiting.lock().await.recv().await;
-                    let Some(Original { way, store_key, raw, _bytes }) = next else { return };
+                    let Some(Original { way, store_key, raw, _bytes, _counted }) = next else { return };
                     if let Err(error) = way.media.put_at(&store_key, raw).await {
                         tracing::warn!(channel.kind = %way.account.kind, channel.account = %way.account.id, %error, "an original was not kept");
                         metrics::counter!(Metric::RawDropped.name(), "reason" => "store").increment(1);
@@ -55,7 +62,12 @@ impl Keeper {
                 }
             });
         }
-        Self { queue, bytes: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }
+        Self {
+            queue,
+            bytes: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            queued: metrics::gauge!(Metric::OriginalsQueued.name()),
+            queued_bytes: metrics::gauge!(Metric::OriginalsQueuedBytes.name()),
+        }
     }
 
     /// Returns when nothing waits to be kept.
@@ -69,7 +81,11 @@ impl Keeper {
     pub(super) fn room(&self, bytes: usize) -> Option<Place> {
         let count = u32::try_from(bytes).ok()?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(count).ok();
-        let place = bytes.and_then(|bytes| Some(Place { place: self.queue.clone().try_reserve_owned().ok()?, bytes }));
+        let place = bytes.and_then(|bytes| {
+            let place = self.queue.clone().try_reserve_owned().ok()?;
+            let counted = [Counted::one(&self.queued), Counted::many(&self.queued_bytes, count)];
+            Some(Place { place, bytes, counted })
+        });
         if place.is_none() {
             metrics::counter!(Metric::RawDropped.name(), "reason" => "busy").increment(1);
         }
@@ -80,6 +96,6 @@ impl Keeper {
 impl Place {
     /// Puts the original there.
     pub(super) fn keep(self, way: Arc<Way>, store_key: SmolStr, raw: Bytes) {
-        self.place.send(Original { way, store_key, raw, _bytes: self.bytes });
+        self.place.send(Original { way, store_key, raw, _bytes: self.bytes, _counted: self.counted });
     }
 }

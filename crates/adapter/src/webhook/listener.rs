@@ -14,6 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::drain::Shutdown;
+use runtime::metrics::Counted;
+use runtime::trace;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -62,6 +64,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: &Shutdown)
     let most = shared.settings.connections_max;
     let places = Arc::new(Semaphore::new(most));
     let open = Arc::new(Open { most: (most / 4).max(8), by_peer: Mutex::default() });
+    let connections = metrics::gauge!(Metric::HookConnections.name());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -84,9 +87,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: &Shutdown)
             continue;
         };
         let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        let counted = Counted::one(&connections);
         tokio::spawn(async move {
             connection(shared, stream, address, &shutdown).await;
-            drop((place, one));
+            drop((place, one, counted));
         });
     }
     drop(listener);
@@ -218,6 +222,12 @@ async fn handle(
         refused("no_endpoint");
         return empty(StatusCode::NOT_FOUND);
     };
+    // A provider's own trace is not followed: it could make ours whatever it likes.
+    let mut span = trace::start("receive", trace::Kind::Server, None);
+    if trace::is_on() {
+        span.set("channel.kind", endpoint.way.account.kind.to_string());
+        span.set("channel.account", endpoint.way.account.id.to_string());
+    }
     let suffix = suffix.unwrap_or_default().to_owned();
     let (parts, body) = request.into_parts();
     let ended = async {
@@ -241,7 +251,7 @@ async fn handle(
             client_subject,
             at: clock::now(),
         };
-        judge(&shared, &endpoint, &request, deadline).await
+        judge(&shared, &endpoint, &request, deadline, span.context()).await
     }
     .await;
     let way = &endpoint.way;
@@ -252,6 +262,7 @@ async fn handle(
             answer(reply)
         }
         Err(End::Refused(status, why)) => {
+            span.fail(why);
             metrics::counter!(
                 Metric::HookRefused.name(),
                 "channel_kind" => way.account.kind.to_string(),
@@ -264,6 +275,7 @@ async fn handle(
             empty(status)
         }
         Err(End::Unavailable) => {
+            span.fail("unavailable");
             endpoint.unavailable.increment(1);
             let mut answer = empty(StatusCode::SERVICE_UNAVAILABLE);
             answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
@@ -311,6 +323,7 @@ async fn judge(
     endpoint: &Arc<Endpoint>,
     request: &Request,
     deadline: Instant,
+    parent: Option<String>,
 ) -> Result<Reply, End> {
     let siblings = Siblings::live(Arc::clone(shared), Arc::clone(&endpoint.way));
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| endpoint.hook.receive(request, &siblings)));
@@ -328,7 +341,8 @@ async fn judge(
     // from a stored envelope is left out.
     let (shared, way) = (Arc::clone(shared), Arc::clone(&endpoint.way));
     if !items.is_empty() {
-        let storing = tokio::spawn(async move { take::store(&shared, &way, &siblings, items).await });
+        let storing =
+            tokio::spawn(async move { take::store(&shared, &way, &siblings, items, parent.as_deref()).await });
         match tokio::time::timeout_at(deadline, storing).await {
             Ok(Ok(Ok(()))) => {}
             _ => return Err(End::Unavailable),

@@ -49,12 +49,13 @@ struct Pending {
 }
 
 /// Stores everything, envelopes in order; returns when it is stored. What cannot become an envelope goes to the dead
-/// letters. A repeat does no harm: whoever reads knows events by their keys.
+/// letters. A repeat does no harm: whoever reads knows events by their keys. `parent` is the request's trace.
 pub(super) async fn store(
     shared: &Shared,
     own: &Arc<Way>,
     siblings: &Siblings,
     items: Vec<Item>,
+    parent: Option<&str>,
 ) -> Result<(), NotStored> {
     let mut pending = Vec::with_capacity(items.len());
     let mut dead = Vec::new();
@@ -77,7 +78,7 @@ pub(super) async fn store(
             dead.push((own.account.id.clone(), reason.to_owned(), written));
             continue;
         };
-        match submit(shared, way, envelope, raw, fetch) {
+        match submit(shared, way, envelope, raw, fetch, parent) {
             Ok(one) => pending.push((one, written)),
             Err(error) if error.is_retryable() => return Err(NotStored),
             Err(error) => dead.push((account, error.to_string(), written)),
@@ -127,6 +128,7 @@ fn submit(
     mut envelope: Envelope,
     raw: Option<Bytes>,
     fetch: Vec<Fetch>,
+    parent: Option<&str>,
 ) -> Result<Pending, crate::AcceptError> {
     let redacted = way.inbound.redact(&mut envelope);
     // The facts that come of these do not name their originals, so nobody who is erased could be freed of them.
@@ -144,7 +146,7 @@ fn submit(
             Some(RawRef { store_key: store_key.clone(), sha256, content_type, headers: serde_json::Map::new() });
         original = Some((place, store_key, raw.clone()));
     }
-    let ticket = way.inbound.submit_redacted(&envelope)?;
+    let ticket = way.inbound.submit_redacted(&envelope, parent)?;
     let ask = Ask::about(&envelope);
     let fetch = (!fetch.is_empty()).then_some((envelope, fetch));
     Ok(Pending { ticket, way, original, fetch, ask })

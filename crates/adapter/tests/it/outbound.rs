@@ -305,6 +305,30 @@ async fn an_account_whose_provider_is_away_does_not_hold_up_the_others_of_its_ki
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_answer_does_not_wait_behind_what_the_program_says_by_itself() {
+    let world = World::start(PATIENT).await;
+    let provider = Provider::new();
+    provider.dead(Step::Hang);
+    // More than an account may hold, so that whatever is over its share has gone back once.
+    for number in 0..600 {
+        let mut command = command(&format!("dead-notice-{number}"), &format!("d{number}"), 1);
+        command.account.id = "dead".parse().unwrap();
+        command.author.agent = None;
+        world.command(&command).await;
+    }
+    let process = world.run_all(world.server.url(), &provider, &[ACCOUNT, DEAD]).await;
+    provider.called("dead-notice-0", 1).await;
+    let mut answer = command("dead-answer", "answer", 1);
+    answer.account.id = "dead".parse().unwrap();
+    world.command(&answer).await;
+    soon(provider.called("dead-answer", 1)).await;
+    let notices = provider.requests().iter().filter(|what| what.starts_with("dead-notice-")).count();
+    assert!(notices <= 64, "{notices} of 128 places are with what nobody wrote");
+    process.kill();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_whose_provider_hangs_does_not_hold_up_the_others_of_its_kind() {
     let world = World::start(PATIENT).await;
     let provider = Provider::new();

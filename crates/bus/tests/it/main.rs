@@ -16,3 +16,4 @@ mod secure;
 mod service;
 mod stores;
 mod support;
+mod topology;

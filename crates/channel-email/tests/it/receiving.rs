@@ -1,9 +1,12 @@
 //! From the mailbox to `IN`.
 
-use adapter::bus::topology;
+use adapter::bus::{Message, Publish, Service, topology};
+use adapter::contract::command::Reply;
 use adapter::contract::envelope::{EnvelopeKind, MediaStatus, Part};
+use adapter::contract::outbound::ShardLag;
+use adapter::contract::{AccountId, ChannelKind, Encoding, Millis, TenantId, subject};
 
-use crate::world::World;
+use crate::world::{World, soon};
 
 fn mail(id: &str, text: &str) -> String {
     format!(
@@ -170,6 +173,43 @@ async fn an_id_that_is_used_again_is_another_mail_and_is_told() {
     let two = inbox.next().await;
     assert_eq!(text(&two), "two");
     assert!(two.adapter.unwrap().warnings[0].contains("same Message-ID"));
+    running.drain().await;
+    world.end().await;
+}
+
+/// Mail goes after those who wait for an answer: while the router is behind it stays where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_stays_in_its_mailbox_while_the_router_is_behind() {
+    let world = World::start().await;
+    let (tenant, kind) = (TenantId::new("main").unwrap(), ChannelKind::new("email").unwrap());
+    let question = subject::channel_query(&tenant, &kind, &AccountId::new("support").unwrap(), "shard.lag");
+    let service = Service {
+        name: "router".into(),
+        version: "0.1.0".into(),
+        description: String::new(),
+        endpoints: vec![("lag".into(), question)],
+    };
+    let mut questions = world.router.service(service).await.unwrap();
+    let answer = async |question: Message, behind_ms| {
+        let reply = Reply::done("".into(), ShardLag { behind_ms: Millis(behind_ms) });
+        let payload = Encoding::Json.encode(&reply).unwrap().into();
+        let content_type = Some(Encoding::Json.content_type());
+        let publish = Publish { subject: question.reply.unwrap(), payload, content_type, ..Publish::default() };
+        world.router.send(publish).await.unwrap();
+    };
+    let running = world.run("").await;
+    let mut inbox = world.inbox().await;
+    world.until_health("up").await;
+    world.mailbox.deliver(mail("late", "late"));
+    answer(soon(questions.next()).await.unwrap(), 60_000).await;
+    let health = world.until_health("degraded").await;
+    assert!(health.last_error.unwrap().contains("60 s behind"));
+    let question = soon(questions.next()).await.unwrap();
+    let fetched = world.mailbox.with(|state| state.commands.iter().any(|line| line.contains("BODY.PEEK")));
+    assert!(!fetched, "it was fetched all the same");
+    answer(question, 100).await;
+    assert_eq!(text(&inbox.next().await), "late");
+    world.until_health("up").await;
     running.drain().await;
     world.end().await;
 }

@@ -127,6 +127,7 @@ verbs!(ChannelQuery of "a channel":
     asks {
         ThreadHistory = "thread.history",
         ThreadWait = "thread.wait",
+        ShardLag = "shard.lag",
     }
 );
 

@@ -12,7 +12,9 @@ use throughline_contract::event::{ProfileChange, decode_events, join_events};
 use throughline_contract::feed::{ConversationView, FeedItem, Heartbeat, Sync};
 use throughline_contract::journal::{Checkpoint, Epoch, Record};
 use throughline_contract::limits::JOURNAL_BYTES_MAX;
-use throughline_contract::outbound::{ChannelHealth, DeadLetter, Live, OutCommand, ThreadHistory, ThreadWait};
+use throughline_contract::outbound::{
+    ChannelHealth, DeadLetter, Live, OutCommand, ShardLag, ThreadHistory, ThreadWait,
+};
 use throughline_contract::policy::Policy;
 use throughline_contract::{Envelope, EventRecord};
 
@@ -87,6 +89,7 @@ kinds! {
         "dead-letter" => DeadLetter,
         "thread-history" => ThreadHistory,
         "thread-wait" => ThreadWait,
+        "shard-lag" => ShardLag,
         "policy" => Policy,
         "classify" => Classify,
         "classified" => Classified,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bus::Bus;
 use contract::answer::{AdminAnswer, Context, ConversationDetail, CustomerDetail, RecentConversation, ShardStatus};
 use contract::command::{AdminCommand, AgentQuery, ChannelQuery, Done, Refusal, RefusalKind};
-use contract::outbound::{Author, ThreadHistory, Way};
-use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, TenantId};
+use contract::outbound::{Author, ShardLag, ThreadHistory, Way};
+use contract::{AgentId, ConversationId, CustomerId, Event, EventRecord, Millis, TenantId};
 use engine::{Shadow, ThreadKey};
 use tracing::debug;
 
@@ -52,6 +52,12 @@ impl Leader {
                     }
                     Err(refusal) => Err(refusal),
                 }
+            }
+            Asked::Channel(_, _, ChannelQuery::ShardLag {}) => {
+                let behind = self.lag.behind(self.shard.cursor, std::time::Instant::now());
+                let behind_ms = Millis(u64::try_from(behind.as_millis()).unwrap_or(u64::MAX));
+                self.send(to.done(ShardLag { behind_ms })).await;
+                Ok(())
             }
             Asked::Admin(question) => self.answer_admin(tenant_id, &to, question).await,
         };

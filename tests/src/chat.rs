@@ -63,6 +63,7 @@ struct State {
     session: Option<String>,
     joined: bool,
     joins: u32,
+    put_off: u32,
     last: u64,
     messages: Vec<ChatMessage>,
     unacked: VecDeque<(String, String)>,
@@ -271,6 +272,11 @@ impl ChatClient {
     /// How many times the page got in.
     pub fn joins(&self) -> u32 {
         lock(&self.state).joins
+    }
+
+    /// How often it was told to send something again later. What it sent meanwhile may go first then.
+    pub fn put_off(&self) -> u32 {
+        lock(&self.state).put_off
     }
 
     /// The token of the session.
@@ -504,7 +510,10 @@ impl Page {
             "gap" => state.violations.push(format!("a gap: {frame}")),
             "presence" => state.presence.push(text("state")),
             "error" => match (frame["client_msg_id"].as_str(), frame["retry_after_ms"].as_u64()) {
-                (_, Some(wait)) => taken = Taken::Later(Duration::from_millis(wait)),
+                (_, Some(wait)) => {
+                    state.put_off += 1;
+                    taken = Taken::Later(Duration::from_millis(wait));
+                }
                 (Some(id), None) => {
                     state.unacked.retain(|(unacked, _)| unacked != id);
                     state.refused.push((id.to_owned(), text("code")));

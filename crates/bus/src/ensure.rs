@@ -201,7 +201,8 @@ fn together(refused: &[String]) -> Error {
 
 /// The server is still at an earlier change of where the copies are.
 fn is_moving(error: &Error) -> bool {
-    error.source.to_string().contains("move already in progress")
+    // "stream move already in progress", "stream reconfiguration already in progress".
+    error.source.to_string().contains("already in progress")
 }
 
 #[expect(

@@ -118,6 +118,9 @@ enum Mishap {
     ToolStalled(usize, usize, u64),
 }
 
+/// How often what takes long is looked at.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+
 /// Makes one of a kind.
 type Draw = fn(&mut Draws) -> Mishap;
 
@@ -613,11 +616,21 @@ async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: 
     assert!(lost.is_empty(), "acknowledged to the provider and not there: {lost:?}");
     assert!(posted.values().all(|times| *times == 1), "{posted:?}");
     let decided = |states: &[ReceiptStatus]| states.iter().any(|state| *state != ReceiptStatus::Delayed);
-    let fates = until(PATIENCE * 4, "the fate of every answer", async || {
+    // A channel waits up to five minutes before it tries again.
+    let mut left: u32 = 210;
+    let fates = loop {
         let fates = answers(&daemon.events("main").await);
-        fates.values().all(|(_, states)| decided(states)).then_some(fates)
-    })
-    .await;
+        let open: Vec<_> = fates.iter().filter(|(_, (_, states))| !decided(states)).collect();
+        if open.is_empty() {
+            break fates;
+        }
+        if left.is_multiple_of(30) {
+            println!("{left} tries until these should have a fate: {open:?}");
+        }
+        assert!(left > 0, "nothing is said of the fate of these: {open:#?}");
+        left -= 1;
+        tokio::time::sleep(TRY_EVERY).await;
+    };
     let arrived = providers.arrived();
     let (mut went, mut unknown) = (0, 0);
     for (text, states) in fates.values() {

@@ -47,7 +47,8 @@ impl Common {
     fn set(&self, level: u32) {
         let before = self.0.swap(level, Ordering::Relaxed);
         if before != level {
-            tracing::info!(level, ours = LEVEL, "what all routers understand of the journal");
+            // Not named "level": a line of JSON has one of its own.
+            tracing::info!(common = level, ours = LEVEL, "what all routers understand of the journal");
         }
     }
 }

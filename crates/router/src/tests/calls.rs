@@ -1,7 +1,7 @@
 //! Phone calls: what the channel is told for the agent's ear, and what it hears of whoever waits.
 
 use contract::command::{ChannelQuery, Reply};
-use contract::outbound::ThreadWait;
+use contract::outbound::{ShardLag, ThreadWait};
 
 use super::*;
 
@@ -26,8 +26,7 @@ async fn publish(bus: &Bus, envelope: &Envelope) {
     bus.publish(publish).await.unwrap();
 }
 
-async fn wait(bus: &Bus, thread: &str) -> ThreadWait {
-    let query = ChannelQuery::ThreadWait { thread: thread.into() };
+async fn answer<T: serde::de::DeserializeOwned>(bus: &Bus, query: ChannelQuery) -> T {
     let account = called("x", "ringing").account;
     let request = Publish {
         subject: subject::channel_query(&main(), &account.kind, &account.id, query.verb()),
@@ -37,10 +36,14 @@ async fn wait(bus: &Bus, thread: &str) -> ThreadWait {
     };
     loop {
         if let Ok(answer) = bus.request(request.clone(), Duration::from_secs(1)).await {
-            let reply: Reply<ThreadWait> = Encoding::MsgPack.decode(&answer.payload, 1 << 20).unwrap();
+            let reply: Reply<T> = Encoding::MsgPack.decode(&answer.payload, 1 << 20).unwrap();
             return reply.result.unwrap();
         }
     }
+}
+
+async fn wait(bus: &Bus, thread: &str) -> ThreadWait {
+    answer(bus, ChannelQuery::ThreadWait { thread: thread.into() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,6 +61,8 @@ async fn a_caller_waits_and_is_put_through_by_name_also_after_a_takeover() {
 
     publish(&bus, &called("CA1/ringing", "ringing")).await;
     eventually("the caller waits", async || wait(&bus, "CA1").await.state.as_deref() == Some("waiting")).await;
+    let lag: ShardLag = answer(&bus, ChannelQuery::ShardLag {}).await;
+    assert_eq!(lag, ShardLag::default(), "nothing that came is undecided");
     let waiting = wait(&bus, "CA1").await;
     assert_eq!(
         (waiting.before, waiting.queue.as_ref().map(|queue| queue.as_str()), waiting.closed),

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::contact::Unread;
 use crate::rare::Rare;
 
-/// How many outbound messages of a thread are remembered for receipts.
+/// How many outbound messages of a thread are remembered for receipts …
 const OUTBOUND_MAX: usize = 128;
+/// … and how many of which nothing was said yet: a channel that was held up has that many receipts to come.
+const OUTBOUND_UNTOLD_MAX: usize = 512;
 
 /// Where a conversation stands. It is in exactly one phase (R1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,13 +370,21 @@ impl ThreadState {
     /// Remembers what was sent, and forgets the oldest beyond the bound.
     pub(crate) fn remember(&mut self, sent: Outbound) {
         self.last_sent = Some(sent.message);
-        self.outbound.change(|outbound| {
-            if outbound.len() == OUTBOUND_MAX {
-                outbound.pop_front();
-            }
-            outbound.push_back(sent);
-        });
+        self.outbound.change(|outbound| keep(outbound, sent));
     }
+}
+
+/// Remembers one more. Those of which something was said make room first, the oldest before the others.
+fn keep(outbound: &mut VecDeque<Outbound>, sent: Outbound) {
+    while outbound.len() >= OUTBOUND_MAX
+        && let Some(told) = outbound.iter().position(|sent| sent.status.is_some())
+    {
+        outbound.remove(told);
+    }
+    if outbound.len() >= OUTBOUND_UNTOLD_MAX {
+        outbound.pop_front();
+    }
+    outbound.push_back(sent);
 }
 
 /// A thread of which nothing is known but its key.
@@ -386,5 +396,34 @@ fn plain(key: &SmolStr) -> Thread {
         sub_id: None,
         subject: None,
         reply_target: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(n: u64, status: Option<ReceiptStatus>) -> Outbound {
+        let (message, conversation) = (MessageId(n), ConversationId(1));
+        Outbound { message, conversation, seq: n, at: Timestamp(n), status, external_ids: Vec::new() }
+    }
+
+    #[test]
+    fn what_nothing_was_said_of_is_remembered_longer() {
+        let mut outbound = VecDeque::new();
+        for n in 0..500 {
+            // Of the first one nothing is ever said.
+            keep(&mut outbound, sent(n, (n > 0).then_some(ReceiptStatus::Sent)));
+            assert!(outbound.len() <= OUTBOUND_MAX);
+        }
+        let known: Vec<u64> = outbound.iter().map(|sent| sent.message.0).collect();
+        assert_eq!(known.first(), Some(&0));
+        assert_eq!(known[1..], (373..500).collect::<Vec<_>>());
+        // A channel that is held up: as many as are bearable.
+        for n in 500..2_000 {
+            keep(&mut outbound, sent(n, None));
+        }
+        let known: Vec<u64> = outbound.iter().map(|sent| sent.message.0).collect();
+        assert_eq!(known, (2_000 - OUTBOUND_UNTOLD_MAX as u64..2_000).collect::<Vec<_>>());
     }
 }

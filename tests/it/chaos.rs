@@ -636,7 +636,11 @@ async fn audit_all(daemon: &Daemon, load: Load, providers: &Providers, posting: 
     for (text, states) in fates.values() {
         match arrived.get(text) {
             Some(1) => went += 1,
-            Some(times) => panic!("{text:?} arrived {times} times"),
+            Some(times) => {
+                // Whether it was said once and sent twice, or said twice.
+                let said: Vec<_> = fates.iter().filter(|(_, (other, _))| other == text).collect();
+                panic!("{text:?} arrived {times} times; it was said as {said:?}")
+            }
             None => {
                 let told = |state: &ReceiptStatus| matches!(state, ReceiptStatus::Failed | ReceiptStatus::Unknown);
                 assert!(states.iter().any(told), "{text:?} never arrived, and is said to be {states:?}");

@@ -34,6 +34,7 @@ fn main() -> std::process::ExitCode {
                     runtime.block_on(hook::run(sync_interval, keep_raw, quick));
                 }
             }
+            "hook-alone" => hook::alone(quick),
             "path" => {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 for (sync_interval, replicas) in [("100ms", 1), ("always", 1), ("100ms", 3), ("always", 3)] {
@@ -58,7 +59,9 @@ fn main() -> std::process::ExitCode {
                 runtime.block_on(soak::run(quick));
             }
             _ => {
-                eprintln!("there is no bench {bench}: engine, mail, hook, path, assign, load, recover or soak");
+                eprintln!(
+                    "there is no bench {bench}: engine, mail, hook, hook-alone, path, assign, load, recover or soak"
+                );
                 return std::process::ExitCode::FAILURE;
             }
         }

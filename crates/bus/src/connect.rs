@@ -73,12 +73,14 @@ pub enum Credentials {
         /// The file; a line end at its end is not part of the password.
         file: PathBuf,
     },
-    /// A `.creds` file.
+    /// A `.creds` file, read for every connection: what it holds may be of short life.
     File(PathBuf),
-    /// An nkey seed.
+    /// An nkey seed. Another key is another user: to change it, start anew.
     Nkey(String),
     /// A token.
     Token(String),
+    /// A token that lies in a file, as with a password.
+    TokenFile(PathBuf),
 }
 
 impl fmt::Debug for Credentials {
@@ -92,6 +94,7 @@ impl fmt::Debug for Credentials {
             Self::File(path) => write!(formatter, "File({})", path.display()),
             Self::Nkey(_) => formatter.write_str("Nkey(***)"),
             Self::Token(_) => formatter.write_str("Token(***)"),
+            Self::TokenFile(path) => write!(formatter, "TokenFile({})", path.display()),
         }
     }
 }
@@ -449,43 +452,101 @@ impl Bus {
     }
 }
 
-/// The password of a file.
-struct Password;
+/// What a file says, read anew for every connection.
+struct Renewed<T> {
+    file: PathBuf,
+    read: fn(&Path) -> Result<T, Error>,
+    last: Mutex<T>,
+}
 
-impl Password {
-    fn read(file: &Path) -> Result<String, Error> {
-        let text = std::fs::read_to_string(file);
-        let text = text.map_err(|error| Error::config(format!("password file {}: {error}", file.display())))?;
-        match text.trim_end_matches(['\r', '\n']) {
-            "" => Err(Error::config(format!("password file {} is empty", file.display()))),
-            password => Ok(password.to_owned()),
-        }
+impl<T: Clone> Renewed<T> {
+    fn of(file: &Path, read: fn(&Path) -> Result<T, Error>) -> Result<Self, Error> {
+        Ok(Self { file: file.to_owned(), read, last: Mutex::new(read(file)?) })
     }
 
     /// As the file has it now; while it cannot be read, as it had it last.
-    fn renew(file: &Path, last: &Mutex<String>) -> String {
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        match Self::read(file) {
-            Ok(password) => *last = password,
-            Err(error) => tracing::warn!(%error, "the password as it was last is used"),
+    fn now(&self) -> T {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.read)(&self.file) {
+            Ok(now) => *last = now,
+            Err(error) => tracing::warn!(%error, "what the file said last is used"),
         }
         last.clone()
     }
 }
 
+fn text_of(file: &Path, what: &str) -> Result<String, Error> {
+    std::fs::read_to_string(file).map_err(|error| Error::config(format!("{what} file {}: {error}", file.display())))
+}
+
+/// A password or a token.
+fn secret_of(file: &Path) -> Result<String, Error> {
+    let text = text_of(file, "password or token")?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Error::config(format!("password or token file {} is empty", file.display()))),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+/// What a `.creds` file holds: who its owner is, signed by the account, and the seed that proves it.
+#[derive(Clone)]
+struct Creds {
+    jwt: String,
+    seed: String,
+}
+
+impl Creds {
+    fn of(file: &Path) -> Result<Self, Error> {
+        let text = text_of(file, "credentials")?;
+        let found = (block(&text, "USER JWT"), block(&text, "USER NKEY SEED"));
+        let (Some(jwt), Some(seed)) = found else {
+            let what = "holds no user JWT with its nkey seed";
+            return Err(Error::config(format!("credentials file {} {what}", file.display())));
+        };
+        // The library's error is not told: it must not quote the seed.
+        nkeys::KeyPair::from_seed(seed)
+            .map_err(|_| Error::config(format!("credentials file {}: its seed cannot be read", file.display())))?;
+        Ok(Self { jwt: jwt.to_owned(), seed: seed.to_owned() })
+    }
+
+    fn sign(self, nonce: &[u8]) -> Result<async_nats::Auth, nkeys::error::Error> {
+        let mut auth = async_nats::Auth::new();
+        auth.signature = Some(nkeys::KeyPair::from_seed(&self.seed)?.sign(nonce)?);
+        auth.jwt = Some(self.jwt);
+        Ok(auth)
+    }
+}
+
+/// What stands between the lines `-----BEGIN … <title>-----` and `------END … <title>------`.
+fn block<'a>(text: &'a str, title: &str) -> Option<&'a str> {
+    let mut lines = text.lines().map(str::trim);
+    lines.find(|line| line.starts_with("---") && line.contains("BEGIN") && line.contains(title))?;
+    lines.find(|line| !line.is_empty()).filter(|line| !line.starts_with("---"))
+}
+
 async fn library_options(options: &Options, inbox: &str, state: Weak<State>) -> Result<ConnectOptions, Error> {
     let library = match &options.credentials {
         Credentials::PasswordFile { user, file } => {
-            let (user, file) = (user.clone(), file.clone());
-            let first = Password::read(&file)?;
-            let last = Arc::new(Mutex::new(first));
+            let (user, password) = (user.clone(), Renewed::of(file, secret_of)?);
             ConnectOptions::with_auth_callback(move |_| {
-                let (user, password) = (user.clone(), Password::renew(&file, &last));
-                async move {
-                    let mut auth = async_nats::Auth::new();
-                    (auth.username, auth.password) = (Some(user), Some(password));
-                    Ok(auth)
-                }
+                let mut auth = async_nats::Auth::new();
+                (auth.username, auth.password) = (Some(user.clone()), Some(password.now()));
+                async move { Ok(auth) }
+            })
+        }
+        Credentials::TokenFile(file) => {
+            let token = Renewed::of(file, secret_of)?;
+            ConnectOptions::with_auth_callback(move |_| {
+                let mut auth = async_nats::Auth::new();
+                auth.token = Some(token.now());
+                async move { Ok(auth) }
+            })
+        }
+        Credentials::File(file) => {
+            let creds = Renewed::of(file, Creds::of)?;
+            ConnectOptions::with_auth_callback(move |nonce| {
+                let signed = creds.now().sign(&nonce).map_err(async_nats::AuthError::new);
+                async move { signed }
             })
         }
         _ => ConnectOptions::new(),
@@ -508,12 +569,10 @@ async fn library_options(options: &Options, inbox: &str, state: Weak<State>) -> 
             }
         });
     library = match &options.credentials {
-        Credentials::None | Credentials::PasswordFile { .. } => library,
+        Credentials::None | Credentials::PasswordFile { .. } | Credentials::TokenFile(_) | Credentials::File(_) => {
+            library
+        }
         Credentials::Password { user, password } => library.user_and_password(user.clone(), password.clone()),
-        Credentials::File(path) => library
-            .credentials_file(path)
-            .await
-            .map_err(|error| Error::config(format!("credentials file {}: {error}", path.display())))?,
         Credentials::Nkey(seed) => library.nkey(seed.clone()),
         Credentials::Token(token) => library.token(token.clone()),
     };

@@ -572,7 +572,13 @@ fn external_credentials(loaded: &Loaded, user: &str) -> Result<Credentials, Fail
                 None => Credentials::Password { user, password: now.expose().to_owned() },
             }
         }
-        (_, _, Some(token), ..) => Credentials::Token(token.resolve()?.expose().to_owned()),
+        (_, _, Some(token), ..) => {
+            let now = token.resolve()?;
+            match token.file_path() {
+                Some(file) => Credentials::TokenFile(file.to_owned()),
+                None => Credentials::Token(now.expose().to_owned()),
+            }
+        }
         (_, _, _, Some(nkey), _) => Credentials::Nkey(nkey.resolve()?.expose().to_owned()),
         (.., Some(file)) => Credentials::File(file.clone()),
         _ => Credentials::None,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -206,29 +207,126 @@ async fn credentials_of_every_sort_are_taken_or_refused_at_once() {
     assert!(error.to_string().contains("/nowhere/x.creds"), "{error}");
 }
 
+/// What an operator, an account or a user is, signed by whoever vouches for it.
+fn jwt(by: &nkeys::KeyPair, of: &nkeys::KeyPair, name: &str, what: serde_json::Value) -> String {
+    use base64::Engine as _;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let head = serde_json::json!({ "typ": "JWT", "alg": "ed25519-nkey" });
+    let claims = serde_json::json!({ "jti": name, "iat": 1_767_225_600, "iss": by.public_key(), "sub": of.public_key(),
+        "name": name, "nats": what });
+    let said = format!("{}.{}", encode(head.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+    let signature = by.sign(said.as_bytes()).unwrap();
+    format!("{said}.{}", encode(&signature))
+}
+
+/// A `.creds` file.
+fn creds(account: &nkeys::KeyPair, user: &nkeys::KeyPair) -> String {
+    let all = serde_json::json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+    let (jwt, seed) = (jwt(account, user, "anna", all), user.seed().unwrap());
+    format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\nKeep this to yourself.\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+}
+
+/// The server hangs up on who is there, as when it is started anew, and lets in whom it knows now.
+async fn is_back(bus: &Bus, proxy: &Proxy, change: impl AsyncFnOnce()) {
+    let mut connection = bus.connection();
+    proxy.hang_up.send_replace(true);
+    soon(connection.wait_for(|state| *state == Connection::Down)).await.unwrap();
+    change().await;
+    proxy.hang_up.send_replace(false);
+    soon(connection.wait_for(|state| *state == Connection::Up)).await.unwrap();
+    let mut heard = soon(bus.subscribe("a.b")).await.unwrap();
+    bus.send(message("a.b", "hello")).await.unwrap();
+    assert_eq!(&soon(heard.next()).await.unwrap().payload[..], b"hello");
+}
+
+#[tokio::test]
+async fn a_token_and_a_creds_file_are_read_again_for_every_connection() {
+    let [before, after] = ["first", "second"].map(|token| format!("authorization {{ token: \"{token}\" }}"));
+    let (old, new) = (Plain::start(|_| before).await, Plain::start(|_| after).await);
+    let file = old.folder.path().join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let proxy = Proxy::start(&old.url).await;
+    let options = |credentials| Options { servers: vec![proxy.url.clone()], credentials, ..Options::default() };
+    let bus = soon(Bus::connect(options(Credentials::TokenFile(file.clone())))).await.unwrap();
+    is_back(&bus, &proxy, async || {
+        proxy.leads_to(&new.url);
+        std::fs::write(&file, "second\n").unwrap();
+    })
+    .await;
+
+    let keys = [nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_account()];
+    let [operator, accounts @ ..] = &keys;
+    let operator_is = jwt(operator, operator, "operator", serde_json::json!({ "type": "operator", "version": 2 }));
+    let limits = serde_json::json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
+        "wildcards": true, "conn": -1, "leaf": -1 });
+    let of = |account: &nkeys::KeyPair| {
+        let what = serde_json::json!({ "type": "account", "version": 2, "limits": limits });
+        let jwt = jwt(operator, account, "account", what);
+        format!(
+            "operator: \"{operator_is}\"\nresolver: MEMORY\nresolver_preload: {{ {}: \"{jwt}\" }}",
+            account.public_key()
+        )
+    };
+    // Of each only its own account is known.
+    let (old, new) = (Plain::start(|_| of(&accounts[0])).await, Plain::start(|_| of(&accounts[1])).await);
+    let file = old.folder.path().join("us.creds");
+    std::fs::write(&file, creds(&accounts[0], &nkeys::KeyPair::new_user())).unwrap();
+    proxy.leads_to(&old.url);
+    let bus = soon(Bus::connect(options(Credentials::File(file.clone())))).await.unwrap();
+    is_back(&bus, &proxy, async || {
+        proxy.leads_to(&new.url);
+        std::fs::write(&file, creds(&accounts[1], &nkeys::KeyPair::new_user())).unwrap();
+    })
+    .await;
+
+    fails(old.options(Credentials::File(file.clone()), Tls::default()), ErrorKind::Forbidden).await;
+}
+
 /// Carries bytes both ways while it is open; shut, it is silent and takes everything.
 struct Proxy {
     url: String,
     open: watch::Sender<bool>,
+    /// Hangs up on everybody, and on whoever comes.
+    hang_up: watch::Sender<bool>,
+    server: Arc<Mutex<String>>,
 }
 
 impl Proxy {
-    async fn start(server: &str) -> Self {
+    async fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("nats://{}", listener.local_addr().unwrap());
-        let server = server.trim_start_matches("nats://").to_owned();
-        let open = watch::Sender::new(true);
-        let valve = open.subscribe();
+        let leads_to = Arc::new(Mutex::new(String::new()));
+        let (open, hang_up) = (watch::Sender::new(true), watch::Sender::new(false));
+        let (valve, hung_up, server) = (open.subscribe(), hang_up.subscribe(), Arc::clone(&leads_to));
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let server = tokio::net::TcpStream::connect(&server).await.unwrap();
+                let address = server.lock().unwrap().clone();
+                let server = tokio::net::TcpStream::connect(&address).await.unwrap();
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                tokio::spawn(carry(from_client, to_server, valve.clone()));
-                tokio::spawn(carry(from_server, to_client, valve.clone()));
+                for ended in [
+                    tokio::spawn(carry(from_client, to_server, valve.clone())),
+                    tokio::spawn(carry(from_server, to_client, valve.clone())),
+                ] {
+                    let mut hung_up = hung_up.clone();
+                    tokio::spawn(async move {
+                        let _ = hung_up.wait_for(|hung_up| *hung_up).await;
+                        ended.abort();
+                    });
+                }
             }
         });
-        Self { url, open }
+        let proxy = Self { url, open, hang_up, server: leads_to };
+        proxy.leads_to(to);
+        proxy
+    }
+
+    /// From now on whoever comes is led to another server.
+    fn leads_to(&self, server: &str) {
+        server.trim_start_matches("nats://").clone_into(&mut self.server.lock().unwrap());
     }
 }
 

@@ -29,7 +29,7 @@ const FIXED: [&str; 2] = ["storage", "retention"];
 
 /// How many copies there are, and where; the server takes one change of these at a time.
 const COPIES: &str = "num_replicas";
-const PLACE: &str = "placement";
+pub(crate) const PLACE: &str = "placement";
 
 /// A stream as the server writes it, as far as we care. Whatever else an operator set stays.
 type Wanted = Map<String, Value>;
@@ -55,7 +55,7 @@ fn settled(mut config: Wanted, topology: &Topology) -> Wanted {
 }
 
 /// A placement as the server writes it: without what is empty, and nothing at all for none.
-fn placed(Placement { cluster, tags }: &Placement) -> Value {
+pub(crate) fn placed(Placement { cluster, tags }: &Placement) -> Value {
     let mut placement = Map::new();
     if let Some(cluster) = cluster {
         placement.insert("cluster".into(), cluster.as_str().into());

@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::topology::Topology;
+use crate::ensure::{PLACE, placed};
+use crate::topology::{Placement, Topology};
 use crate::{Bus, Error, ErrorKind};
 
 /// How much comes in one message.
@@ -109,7 +110,8 @@ impl Bus {
         Ok(Snapshot { config: begun.config, state: begun.state, bytes })
     }
 
-    /// Makes a stream from what [`snapshot`](Self::snapshot) wrote, on so many servers. It must not be there yet.
+    /// Makes a stream from what [`snapshot`](Self::snapshot) wrote, on so many servers, and on which ones: where it was
+    /// does not count. It must not be there yet.
     ///
     /// # Errors
     /// When it is there, or the server cannot make it of that.
@@ -118,6 +120,7 @@ impl Bus {
         snapshot: &Snapshot,
         stream: &str,
         replicas: usize,
+        placement: Option<&Placement>,
         from: &mut impl Read,
     ) -> Result<(), Error> {
         #[derive(Deserialize)]
@@ -129,6 +132,7 @@ impl Bus {
         let doing = |error: Error| error.while_doing(format_args!("restoring stream {stream}"));
         let mut config = snapshot.config.clone();
         config.insert("num_replicas".into(), replicas.into());
+        config.insert(PLACE.into(), placement.map_or(Value::Null, placed));
         let request = json!({ "config": config, "state": snapshot.state });
         let begun: Begun = self.api(&format!("STREAM.RESTORE.{stream}"), Some(&request)).await.map_err(doing)?;
         let mut piece = vec![0; PIECE_BYTES];

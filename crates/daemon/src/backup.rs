@@ -299,7 +299,7 @@ async fn restore_all(loaded: &Loaded, from: &Path, manifest: &Manifest) -> Resul
         );
         return Err(Failure::Other(why));
     }
-    let replicas = usize::from(loaded.settings.router.replicas);
+    let shape = loaded.settings.shape();
     for stream in &manifest.streams {
         let path = from.join(&stream.name).join(DESCRIPTION);
         let file = File::open(&path).map_err(|error| at(&path, &error))?;
@@ -308,7 +308,7 @@ async fn restore_all(loaded: &Loaded, from: &Path, manifest: &Manifest) -> Resul
         let snapshot = Snapshot { config: description.config, state: description.state, bytes: stream.bytes };
         let path = data(from, stream)?;
         let mut file = BufReader::new(File::open(&path).map_err(|error| at(&path, &error))?);
-        bus.restore(&snapshot, &stream.name, replicas, &mut file).await?;
+        bus.restore(&snapshot, &stream.name, shape.replicas, shape.placement.as_ref(), &mut file).await?;
         complain(&format!("{}: {} bytes", stream.name, stream.bytes));
     }
     Ok(())

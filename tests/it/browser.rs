@@ -314,6 +314,12 @@ async fn browser_a_phone_and_a_queue_on_the_wall() {
     browser.until("the waiting conversation", row).await;
     browser.screenshot("9-wall-phone").await;
     assert_eq!(browser.run(fits).await, true, "the wall does not fit a phone");
+    for width in [700, 900, 1000, 1080, 1100, 1300] {
+        browser.ask("POST", "/window/rect", Some(json!({ "width": width, "height": 800 }))).await;
+        let resized = format!("return Math.abs(window.innerWidth - {width}) < 60");
+        browser.until("the window's new size", &resized).await;
+        assert_eq!(browser.run(fits).await, true, "the wall does not fit a window of {width}");
+    }
     assert!(Path::new(&screenshots()).join("9-wall-phone.png").is_file());
     browser.close().await;
 }

@@ -127,6 +127,9 @@ async fn operator_one_signal_drains_a_second_ends() {
     println!("drained in {:?}", began.elapsed());
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(!is_alive(nats), "the bus server goes with its daemon");
+    let logs = daemon.logs();
+    let (_, end) = logs.split_once("draining signal").expect("it says so");
+    assert!(end.contains("stopped") && !end.contains(" WARN ") && !end.contains(" ERROR "), "all went well: {end}");
     anna.vanish().await;
 
     // What was drained is there again.

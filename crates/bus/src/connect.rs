@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(300);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(250);
 /// Messages a subscription holds before the library drops them.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
+
+/// The process is about to end its own server.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// From now on a lost connection is no cause for a warning: the process ends its own server.
+pub fn ending() {
+    ENDING.store(true, Ordering::Relaxed);
+}
 
 /// How to reach the bus.
 #[derive(Debug, Clone)]
@@ -260,7 +268,9 @@ impl State {
             Event::Disconnected | Event::Closed => {
                 let before = self.connection.send_replace(Connection::Down);
                 self.replies.disconnected();
-                if before == Connection::Up && matches!(event, Event::Disconnected) {
+                if ENDING.load(Ordering::Relaxed) {
+                    tracing::debug!("connection to the bus ended");
+                } else if before == Connection::Up && matches!(event, Event::Disconnected) {
                     Metric::Disconnects.count();
                     tracing::warn!("connection to the bus lost, reconnecting");
                 }

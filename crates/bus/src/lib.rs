@@ -35,7 +35,7 @@ pub mod topology;
 mod work;
 
 pub use api::StreamState;
-pub use connect::{Bus, Connection, Credentials, Options, StoreFailures, Tls};
+pub use connect::{Bus, Connection, Credentials, Options, StoreFailures, Tls, ending};
 pub use error::{Error, ErrorKind};
 pub use kv::{Kv, KvEntry};
 pub use message::{Ack, Expect, Headers, Message, Publish, Stored};

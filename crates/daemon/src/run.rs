@@ -159,6 +159,7 @@ impl Process {
         self.follow_files(&bus, server.as_ref(), &mut hosting, &open, reloads).await;
 
         self.notifier.stopping("draining");
+        self.health.ending();
         info!("draining: channels first, then the router, the bus last");
         hosting.end().await;
         if let Some(serving) = serving
@@ -173,6 +174,7 @@ impl Process {
             warn!(%error, "the last messages may not have left");
         }
         if let Some(server) = server {
+            bus::ending();
             server.stop().await?;
         }
         // It blocks.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,14 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// What is up and what is down; its clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, Standing>>>);
+pub struct Health(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    components: Mutex<BTreeMap<String, Standing>>,
+    /// The process ends as it was told to.
+    ending: AtomicBool,
+}
 
 /// `None`: up. `Some`: down, and why.
 type Standing = Option<String>;
@@ -82,8 +90,13 @@ impl Health {
         Readiness { ready: components.iter().all(|component| component.up), components }
     }
 
+    /// The process ends because it was told to: what goes down from now on is no cause for a warning.
+    pub fn ending(&self) {
+        self.0.ending.store(true, Ordering::Relaxed);
+    }
+
     fn components(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,6 +128,9 @@ impl Component {
         match (before, standing) {
             (Some(before), now) if before == now => {}
             (_, None) => tracing::info!(component = %self.name, "up"),
+            (Some(None), Some(reason)) if self.health.0.ending.load(Ordering::Relaxed) => {
+                tracing::info!(component = %self.name, reason, "down");
+            }
             (Some(None), Some(reason)) => tracing::warn!(component = %self.name, reason, "down"),
             (_, Some(reason)) => tracing::debug!(component = %self.name, reason, "not up yet"),
         }
